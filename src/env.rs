@@ -1,0 +1,79 @@
+//! Signing keys from the environment: the only place that reads it.
+
+use std::ffi::OsString;
+
+use crate::verify::{SigningKeyError, SigningKeyProblem, SigningKeys};
+
+const CURRENT: &str = "QSTASH_CURRENT_SIGNING_KEY";
+const NEXT: &str = "QSTASH_NEXT_SIGNING_KEY";
+
+impl SigningKeys {
+    /// The keys in `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`.
+    ///
+    /// Where `QSTASH_REGION` is set, which means that an account is moving between regions, the
+    /// pairs of all regions are taken in as well: `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`,
+    /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on. A delivery may then be
+    /// signed with any of them; its `Upstash-Region` header is not signed and decides nothing.
+    ///
+    /// # Errors
+    ///
+    /// For each variable what [`new`](Self::new) refuses in an argument (empty, white space around
+    /// it, a published development key), and one that is not set or not UTF-8. Of a region's pair
+    /// both must be set or neither.
+    pub fn from_env() -> Result<Self, SigningKeyError> {
+        Self::from_variables(variables())
+    }
+
+    fn from_variables(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SigningKeyError> {
+        let variables: Vec<_> = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
+        let is_set = |name: &str| variables.iter().any(|(set, _)| set == name);
+
+        let mut names = vec![CURRENT.to_owned(), NEXT.to_owned()];
+        if is_set("QSTASH_REGION") {
+            let mut regions: Vec<_> =
+                variables.iter().filter_map(|(name, _)| region(name)).collect();
+            regions.sort_unstable();
+            regions.dedup();
+            for region in regions {
+                names.extend([CURRENT, NEXT].map(|key| format!("{region}_{key}")));
+            }
+        }
+
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let error = |problem| SigningKeyError { name: name.clone(), problem };
+                let (_, value) = variables
+                    .iter()
+                    .find(|(set, _)| set == name)
+                    .ok_or(error(SigningKeyProblem::Missing))?;
+                let value = value.to_str().ok_or(error(SigningKeyProblem::NotUnicode))?;
+                Ok((name.as_str(), value))
+            })
+            .collect::<Result<_, _>>()?;
+        Self::from_named(keys)
+    }
+}
+
+/// `US_EAST_1` from `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`. Only what has the shape of a region:
+/// `STAGING_QSTASH_CURRENT_SIGNING_KEY` is some other program's.
+fn region(variable: &str) -> Option<&str> {
+    let region =
+        [CURRENT, NEXT].iter().find_map(|key| variable.strip_suffix(key)?.strip_suffix('_'))?;
+    let (area, number) = region.rsplit_once('_')?;
+    let words = |text: &str| {
+        text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (words(area) && digits(number)).then_some(region)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn variables() -> std::env::VarsOs {
+    std::env::vars_os()
+}

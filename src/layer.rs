@@ -1,0 +1,164 @@
+//! The layer: its settings, their defaults, and the only clock.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, request::Parts};
+use tower_layer::Layer;
+
+use crate::{PublicUrl, QStashVerify, Rejection, SigningKeys, VerifiedToken, Verifier};
+
+const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
+const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
+
+/// A Tower layer that lets only genuine QStash deliveries through.
+///
+/// | setting | default |
+/// |---|---|
+/// | [`clock_tolerance`](Self::clock_tolerance) | zero |
+/// | [`body_limit`](Self::body_limit) | 1 MiB |
+/// | [`drain_limit`](Self::drain_limit) | 64 KiB |
+/// | [`clock`](Self::clock) | [`SystemTime::now`] |
+/// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+///     .clock_tolerance(Duration::from_secs(5))
+///     .body_limit(5 * 1024 * 1024);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct QStashVerifyLayer {
+    settings: Arc<Settings>,
+}
+
+type Clock = dyn Fn() -> SystemTime + Send + Sync;
+type RejectionResponse = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Settings {
+    verifier: Verifier,
+    public_url: PublicUrl,
+    pub(crate) body_limit: usize,
+    pub(crate) drain_limit: usize,
+    clock: Arc<Clock>,
+    rejection_response: Arc<RejectionResponse>,
+}
+
+impl QStashVerifyLayer {
+    /// Accepts deliveries signed with one of `keys` and published to `public_url`.
+    pub fn new(keys: SigningKeys, public_url: PublicUrl) -> Self {
+        let settings = Settings {
+            verifier: Verifier::new(keys),
+            public_url,
+            body_limit: DEFAULT_BODY_LIMIT,
+            drain_limit: DEFAULT_DRAIN_LIMIT,
+            clock: Arc::new(system_clock),
+            rejection_response: Arc::new(Rejection::response),
+        };
+        Self { settings: Arc::new(settings) }
+    }
+
+    /// How far this machine's clock may be off when the claims `nbf` and `exp` are checked.
+    /// Default: zero.
+    pub fn clock_tolerance(self, tolerance: Duration) -> Self {
+        self.with(|settings| {
+            settings.verifier = settings.verifier.clone().clock_tolerance(tolerance);
+        })
+    }
+
+    /// The largest body accepted, in bytes; a larger one is answered with 413. Default: 1 MiB,
+    /// QStash's own default for messages.
+    pub fn body_limit(self, bytes: usize) -> Self {
+        self.with(|settings| settings.body_limit = bytes)
+    }
+
+    /// How much of a rejected request's body is read and thrown away before the answer, in bytes.
+    /// Default: 64 KiB; 0 turns it off.
+    ///
+    /// Without it the connection may break while QStash still sends, and its log shows a broken
+    /// pipe instead of the reason.
+    pub fn drain_limit(self, bytes: usize) -> Self {
+        self.with(|settings| settings.drain_limit = bytes)
+    }
+
+    /// Where the time comes from. Default: [`SystemTime::now`].
+    pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.clock = Arc::new(clock))
+    }
+
+    /// Makes the whole answer to a rejected request. Default: [`Rejection::response`]; ready-made
+    /// as well: [`Rejection::non_retryable_response`].
+    pub fn rejection_response(
+        self,
+        response: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.rejection_response = Arc::new(response))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl<S> Layer<S> for QStashVerifyLayer {
+    type Service = QStashVerify<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        QStashVerify::new(inner, Arc::clone(&self.settings))
+    }
+}
+
+impl Settings {
+    /// All that can be said about a request before one byte of its body is read.
+    pub(crate) fn verify_head(&self, head: &Parts) -> Result<VerifiedToken, Rejection> {
+        let token = signature(&head.headers)?;
+        self.verifier
+            .verify_token_for(token, (self.clock)(), |subject| self.public_url.check(subject, head))
+    }
+
+    pub(crate) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
+        let mut response = (self.rejection_response)(&rejection);
+        response.extensions_mut().insert(rejection);
+        response
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("verifier", &self.verifier)
+            .field("public_url", &self.public_url)
+            .field("body_limit", &self.body_limit)
+            .field("drain_limit", &self.drain_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut signatures = headers.get_all("upstash-signature").iter();
+    let signature = signatures.next().ok_or(Rejection::MissingSignature)?;
+    if signatures.next().is_some() {
+        return Err(Rejection::DuplicateSignature);
+    }
+    match signature.to_str() {
+        Ok("") => Err(Rejection::EmptySignature),
+        Ok(signature) => Ok(signature),
+        Err(_) => Err(Rejection::NonAsciiSignature),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that knows the time")]
+fn system_clock() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,174 @@
+//! The claims of a token: their types, the rules they must meet, and the body they vouch for.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::digest::CtOutput;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{NumericDate, VerifyError, json, token::SignedClaims};
+
+/// What QStash vouches for about one delivery: the claims of its token, every one checked.
+///
+/// Only a token that passed every check, the body's hash last, becomes `Claims`: to hold one is
+/// the proof. The layer puts it into the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    subject: String,
+    jwt_id: Option<String>,
+    expires_at: NumericDate,
+    not_before: Option<NumericDate>,
+    issued_at: Option<NumericDate>,
+}
+
+impl Claims {
+    /// `sub`: the destination URL, as the message was published to it.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// `jti`: the token's id, such as `jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB`.
+    ///
+    /// Not the message's id: a delivery that is retried after five minutes carries a new one.
+    pub fn jwt_id(&self) -> Option<&str> {
+        self.jwt_id.as_deref()
+    }
+
+    /// `exp`: the first moment at which the token is no longer good.
+    pub fn expires_at(&self) -> NumericDate {
+        self.expires_at
+    }
+
+    /// `nbf`: the first moment at which the token is good. Present QStash tokens say the year 1.
+    pub fn not_before(&self) -> Option<NumericDate> {
+        self.not_before
+    }
+
+    /// `iat`: when the token was made. No rule depends on it.
+    pub fn issued_at(&self) -> Option<NumericDate> {
+        self.issued_at
+    }
+}
+
+/// A token whose signature and claims are good, waiting for the body it vouches for.
+///
+/// It hashes the body piece by piece and gives out its [`Claims`] only if the hash is the signed
+/// one. [`Verifier::verify_token`](super::Verifier::verify_token) has an example.
+#[derive(Clone, Debug)]
+#[must_use = "the body is not checked yet"]
+pub struct VerifiedToken {
+    claims: Claims,
+    body_hash: CtOutput<Sha256>,
+    hasher: Sha256,
+}
+
+impl VerifiedToken {
+    /// Takes the next piece of the body, byte for byte as it arrived.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    /// Compares the body's hash with the signed one, in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError::BodyMismatch`] where the pieces together are not the signed body: a JSON body
+    /// that was parsed and written again, a body cut short, a piece taken twice.
+    pub fn finish(self) -> Result<Claims, VerifyError> {
+        if CtOutput::new(self.hasher.finalize()) == self.body_hash {
+            Ok(self.claims)
+        } else {
+            Err(VerifyError::BodyMismatch)
+        }
+    }
+}
+
+/// The claims that are looked at, of whatever JSON type. Others, `aud` among them, are ignored:
+/// QStash sends `"aud": ""`.
+#[derive(Deserialize)]
+struct RawClaims<'a> {
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    iss: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    sub: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    exp: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    nbf: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    iat: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    jti: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    body: Option<&'a RawValue>,
+}
+
+/// Checks every claim but the body: types, `iss`, `sub`, `nbf`, `exp`.
+pub(super) fn check<E: From<VerifyError>>(
+    signed: &SignedClaims,
+    check_subject: impl FnOnce(&str) -> Result<(), E>,
+    now: NumericDate,
+    clock_tolerance: Duration,
+) -> Result<VerifiedToken, E> {
+    let raw: RawClaims<'_> = json::object(&signed.json, "claims")?;
+
+    let issuer = required("iss", raw.iss, json::string)?;
+    let subject = required("sub", raw.sub, json::string)?;
+    let expires_at = required("exp", raw.exp, json::numeric_date)?;
+    let not_before = optional("nbf", raw.nbf, json::numeric_date)?;
+    let issued_at = optional("iat", raw.iat, json::numeric_date)?;
+    let jwt_id = optional("jti", raw.jti, json::string)?;
+    let body_hash = required("body", raw.body, |body| sha256(&json::string(body)?))?;
+
+    if issuer != "Upstash" {
+        return Err(VerifyError::IssuerMismatch.into());
+    }
+    check_subject(&subject)?;
+    if let Some(not_before) = not_before
+        && now.saturating_add(clock_tolerance) < not_before
+    {
+        return Err(VerifyError::NotYetValid { not_before, now }.into());
+    }
+    // RFC 7519 §4.1.4: expired "on or after" the time of `exp`.
+    if now.saturating_sub(clock_tolerance) >= expires_at {
+        return Err(VerifyError::Expired { expires_at, now }.into());
+    }
+
+    let claims = Claims {
+        subject: subject.into_owned(),
+        jwt_id: jwt_id.map(Into::into),
+        expires_at,
+        not_before,
+        issued_at,
+    };
+    Ok(VerifiedToken { claims, body_hash, hasher: Sha256::new() })
+}
+
+fn required<'a, T>(
+    claim: &'static str,
+    value: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Option<T>,
+) -> Result<T, VerifyError> {
+    optional(claim, value, read)?.ok_or(VerifyError::MissingClaim { claim })
+}
+
+fn optional<'a, T>(
+    claim: &'static str,
+    value: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Option<T>,
+) -> Result<Option<T>, VerifyError> {
+    value.map(|value| read(value).ok_or(VerifyError::InvalidClaim { claim })).transpose()
+}
+
+/// The claim `body`: base64url, padded in real tokens and unpadded in the SDKs' tests.
+fn sha256(claim: &str) -> Option<CtOutput<Sha256>> {
+    // 32 bytes are 43 characters and, padded, one `=`; what remains must be strict.
+    let unpadded = claim.strip_suffix('=').unwrap_or(claim);
+    let mut hash = [0; 32];
+    match BASE64_URL_SAFE_NO_PAD.decode_slice(unpadded, &mut hash) {
+        Ok(32) => Some(CtOutput::new(hash.into())),
+        _ => None,
+    }
+}

@@ -1,0 +1,41 @@
+//! JSON as a JWT needs it: an object with each name once, whose values are looked at one by one so
+//! that a wrong type can be reported with its claim's name.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{NumericDate, VerifyError};
+
+/// `segment` names the part of the token that `text` comes from.
+pub(super) fn object<'a, T: Deserialize<'a>>(
+    text: &'a [u8],
+    segment: &'static str,
+) -> Result<T, VerifyError> {
+    // serde would fill a struct from an array too, by position.
+    let starts_as_object = text.trim_ascii_start().starts_with(b"{");
+    serde_json::from_slice(text)
+        .ok()
+        .filter(|_| starts_as_object)
+        .ok_or(VerifyError::InvalidJson { segment })
+}
+
+/// A member that is there even if it is `null`, which serde would otherwise take for missing.
+pub(super) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    /// `Cow<str>` alone would always copy.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
+}
+
+pub(super) fn numeric_date(value: &RawValue) -> Option<NumericDate> {
+    NumericDate::from_json(&serde_json::from_str(value.get()).ok()?)
+}

@@ -1,0 +1,160 @@
+//! The verifying core: bytes, strings and a time in; claims or an error out.
+//!
+//! Nothing here knows HTTP, Tower, a clock or the environment.
+
+mod claims;
+mod error;
+mod json;
+mod keys;
+mod numeric_date;
+mod token;
+pub(crate) mod url;
+
+use std::time::{Duration, SystemTime};
+
+pub(crate) use self::keys::SigningKeyProblem;
+#[cfg(feature = "signer")]
+pub(crate) use self::keys::{KeyedMac, keyed_mac};
+pub use self::{
+    claims::{Claims, VerifiedToken},
+    error::VerifyError,
+    keys::{SigningKeyError, SigningKeys},
+    numeric_date::NumericDate,
+};
+
+/// Verifies QStash's tokens, without Tower: for a framework of another kind, a queue, a test.
+///
+/// Of what it checks and in which order, see the [crate's front page](crate#the-rules).
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_qstash::{SigningKeys, Verifier, VerifyError};
+///
+/// // A token that QStash issued in 2022, for the body `Hello World`.
+/// let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiIiLCJib2R5IjoicFpHbTFBdjBJRUJLQVJjeno3\
+///     ZXhrTllzWmI4THphTXJWN0ozMmEyZkZHND0iLCJleHAiOjE2NTc1MzA3NTYsImlhdCI6MTY1NzUzMDQ1NiwiaXNzIjoiVXBz\
+///     dGFzaCIsImp0aSI6Imp3dF83QXFHbkRLV3dLTmY2dEdUNExnRjhqdENEQjhqIiwibmJmIjoxNjU3NTMwNDU2LCJzdWIiOiJo\
+///     dHRwczovL3FzdGFzaC1wcm9kLWFuZHJlYXMucmVxdWVzdGNhdGNoZXIuY29tL3Rlc3QifQ.GzDXaBRUAqx0KPE-WxfZVVceJ\
+///     ll3T1RgxdTRbWPZw8s";
+/// let url = "https://qstash-prod-andreas.requestcatcher.com/test";
+///
+/// let keys = SigningKeys::new(
+///     "sig_3nj4aiyJ2JojDnQ1RRodpYubZAZxAJxNfQcRSKPwVUNbueYk2o",
+///     "sig_31zVqmL3s7Eo1vpu1jRSMpaetJXvAT3RvNcfoGUp1Toii8fsQE",
+/// )?;
+/// let verifier = Verifier::new(keys);
+///
+/// let in_time = UNIX_EPOCH + Duration::from_secs(1_657_530_500);
+/// let claims = verifier.verify(token, url, b"Hello World", in_time)?;
+/// assert_eq!(claims.subject(), url);
+/// assert_eq!(claims.jwt_id(), Some("jwt_7AqGnDKWwKNf6tGT4LgF8jtCDB8j"));
+///
+/// let altered = verifier.verify(token, url, b"Hello World!", in_time);
+/// assert_eq!(altered, Err(VerifyError::BodyMismatch));
+///
+/// let too_late = UNIX_EPOCH + Duration::from_secs(1_657_530_756);
+/// let expired = verifier.verify(token, url, b"Hello World", too_late);
+/// assert!(matches!(expired, Err(VerifyError::Expired { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    keys: SigningKeys,
+    clock_tolerance: Duration,
+}
+
+impl Verifier {
+    /// A verifier with these keys and a clock tolerance of zero.
+    pub fn new(keys: SigningKeys) -> Self {
+        Self { keys, clock_tolerance: Duration::ZERO }
+    }
+
+    /// How far this machine's clock may be off for `nbf` and `exp`. Default: zero.
+    #[must_use]
+    pub fn clock_tolerance(mut self, tolerance: Duration) -> Self {
+        self.clock_tolerance = tolerance;
+        self
+    }
+
+    /// Checks a token and the body it came with.
+    ///
+    /// `url` is where the message was published to, as the operator knows it: never take it from a
+    /// `Host` header. `body` is the raw body, empty if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`verify_token`](Self::verify_token), and [`VerifyError::BodyMismatch`] where
+    /// `body` is not the signed one.
+    pub fn verify(
+        &self,
+        token: &str,
+        url: &str,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Result<Claims, VerifyError> {
+        let mut token = self.verify_token(token, url, now)?;
+        token.update(body);
+        token.finish()
+    }
+
+    /// Checks all of a token but the body, which may come later and in pieces.
+    ///
+    /// ```
+    /// # use std::time::UNIX_EPOCH;
+    /// # use tower_qstash::{Signer, SigningKeys, Verifier};
+    /// # let (now, url) = (UNIX_EPOCH, "https://example.com/");
+    /// # let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
+    /// # let signature = Signer::new("sig_current")?.token(url, b"Hello World", now).sign();
+    /// let mut token = verifier.verify_token(&signature, url, now)?;
+    /// token.update(b"Hello ");
+    /// token.update(b"World");
+    /// let claims = token.finish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In the order of the checks:
+    ///
+    /// - `""`, `a.b`, a token with a space or padding, or of more than 8 KiB:
+    ///   [`TokenTooLong`](VerifyError::TokenTooLong),
+    ///   [`NotThreeSegments`](VerifyError::NotThreeSegments),
+    ///   [`InvalidEncoding`](VerifyError::InvalidEncoding);
+    /// - a token made with any key but these:
+    ///   [`SignatureMismatch`](VerifyError::SignatureMismatch);
+    /// - `alg` other than `HS256`, or a `crit` header:
+    ///   [`UnsupportedAlgorithm`](VerifyError::UnsupportedAlgorithm),
+    ///   [`CriticalHeader`](VerifyError::CriticalHeader);
+    /// - `"exp": "1700000000"`, no `sub`, a claim named twice:
+    ///   [`InvalidClaim`](VerifyError::InvalidClaim), [`MissingClaim`](VerifyError::MissingClaim),
+    ///   [`InvalidJson`](VerifyError::InvalidJson);
+    /// - claims that break a rule: [`IssuerMismatch`](VerifyError::IssuerMismatch),
+    ///   [`SubjectMismatch`](VerifyError::SubjectMismatch),
+    ///   [`NotYetValid`](VerifyError::NotYetValid), [`Expired`](VerifyError::Expired).
+    pub fn verify_token(
+        &self,
+        token: &str,
+        url: &str,
+        now: SystemTime,
+    ) -> Result<VerifiedToken, VerifyError> {
+        self.verify_token_for(token, now, |subject| {
+            if url::same_destination(subject, url) {
+                Ok(())
+            } else {
+                Err(VerifyError::SubjectMismatch)
+            }
+        })
+    }
+
+    /// Like [`verify_token`](Self::verify_token), where it takes more than one URL to tell whether
+    /// the claim `sub` is meant for this endpoint.
+    pub(crate) fn verify_token_for<E: From<VerifyError>>(
+        &self,
+        token: &str,
+        now: SystemTime,
+        check_subject: impl FnOnce(&str) -> Result<(), E>,
+    ) -> Result<VerifiedToken, E> {
+        let signed = token::authenticate(token, &self.keys)?;
+        claims::check(&signed, check_subject, now.into(), self.clock_tolerance)
+    }
+}
