@@ -1,5 +1,4 @@
 //! What every test needs: two keys, a fixed time, a signer.
-#![allow(dead_code, reason = "each test crate uses its own part of this")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,0 +1,5 @@
+//! All integration tests in one binary: it links once.
+
+mod support;
+
+mod core;
