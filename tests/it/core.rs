@@ -1,1 +1,563 @@
-//! The verifying core.
+//! The verifying core, in tables, at fixed times.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tower_qstash::{Signer, SigningKeys, UnsignedToken, Verifier, VerifyError};
+
+use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, stranger};
+
+const URL: &str = "https://api.example.com/hooks/resize";
+const BODY: &[u8] = br#"{"image": 7}"#;
+
+/// A genuine token, to be spoilt.
+fn token(signer: &Signer) -> UnsignedToken<'_> {
+    signer.token(URL, BODY, now())
+}
+
+fn verify(token: &str) -> Result<(), VerifyError> {
+    Verifier::new(keys()).verify(token, URL, BODY, now()).map(drop)
+}
+
+fn at(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// Tokens that QStash issued to others, who published them with their long rolled keys in the
+/// tests and examples of SDKs.
+#[test]
+fn tokens_that_qstash_issued_get_in() {
+    struct Issued {
+        keys: [&'static str; 2],
+        token: &'static str,
+        url: &'static str,
+        body: &'static [u8],
+        issued_at: u64,
+    }
+    let issued = [
+        Issued {
+            keys: [
+                "sig_3nj4aiyJ2JojDnQ1RRodpYubZAZxAJxNfQcRSKPwVUNbueYk2o",
+                "sig_31zVqmL3s7Eo1vpu1jRSMpaetJXvAT3RvNcfoGUp1Toii8fsQE",
+            ],
+            token: "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiIiLCJib2R5IjoiNDdERVFwajhIQlNhLV9USW1X\
+                    LTVKQ2V1UWVSa201Tk1wSldaRzNoU3VGVT0iLCJleHAiOjE2OTMyMjA3OTUsImlhdCI6MTY5MzIyMDQ5NSwia\
+                    XNzIjoiVXBzdGFzaCIsImp0aSI6Imp3dF80Ym10N3pjUzYyUURMcThCeHJ3UXlMQ0R5TVZnIiwibmJmIjoxNj\
+                    kzMjIwNDk1LCJzdWIiOiJodHRwczovL3NpZy5yZXF1ZXN0Y2F0Y2hlci5jb20vdGVzdCJ9.O33rr8T5-Q7XJ3\
+                    yBxQkEFDVPJh6z5JkDGsGHVgX7H_Q",
+            url: "https://sig.requestcatcher.com/test",
+            body: b"",
+            issued_at: 1_693_220_495,
+        },
+        Issued {
+            // Rolled: the token was signed with what is now the next key.
+            keys: ["sig_5KX2tPTwA8LWwQDEfPDmF7ktwB2v", "sig_561zQH6V9b96E63sS3b9wvGXosi7"],
+            token: "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiIiLCJib2R5IjoiLVcyTk4xZnZNaGFxLVhlT0JJ\
+                    cXE4SUE4ajdMSlhxTDhaY1NDMXJoRE1CVT0iLCJleHAiOjE3MjEwNjkxNTEsImlhdCI6MTcyMTA2ODg1MSwia\
+                    XNzIjoiVXBzdGFzaCIsImp0aSI6Imp3dF82Y2tnQTdSUW5qNngzWE1LU25mVWI4YXRUc1pQIiwibmJmIjoxNz\
+                    IxMDY4ODUxLCJzdWIiOiJodHRwczovL3dlYmhvb2suc2l0ZS83N2FlODk4OC1lZWNmLTRhMDEtOWE3Ni0yYTM\
+                    3MjEyYzc1YTgifQ.ppulAF6fmnYfeVdR72HprfzLSIN_6KX65JOXwdxRMyk",
+            url: "https://webhook.site/77ae8988-eecf-4a01-9a76-2a37212c75a8",
+            body: br#"{"message":"hello world"}"#,
+            issued_at: 1_721_068_851,
+        },
+    ];
+    for Issued { keys: [current, next], token, url, body, issued_at } in issued {
+        let verifier = Verifier::new(SigningKeys::new(current, next).unwrap());
+        let claims = verifier.verify(token, url, body, at(issued_at)).unwrap();
+        assert_eq!(claims.subject(), url);
+        assert_eq!(claims.issued_at().map(|time| time.as_secs()), Some(issued_at as i64));
+        assert_eq!(claims.not_before(), claims.issued_at());
+        assert_eq!(claims.expires_at().as_secs(), issued_at as i64 + 300);
+        assert!(claims.jwt_id().unwrap().starts_with("jwt_"));
+
+        let late = verifier.verify(token, url, body, at(issued_at + 300));
+        assert!(matches!(late, Err(VerifyError::Expired { .. })), "{late:?}");
+        let early = verifier.verify(token, url, body, at(issued_at - 1));
+        assert!(matches!(early, Err(VerifyError::NotYetValid { .. })), "{early:?}");
+    }
+}
+
+#[test]
+fn genuine_tokens_of_every_shape_get_in() {
+    let (current, next) = (current(), next());
+    let unpadded_hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
+    let exp_with_exponent = format!("{{\"exp\":{}e2,", (NOW + 300) / 100);
+    let exponent = {
+        let claims = raw_claims(token(&current).sign());
+        claims.replacen('{', &exp_with_exponent, 1).replacen(
+            &format!("\"exp\":{},", NOW + 300),
+            "",
+            1,
+        )
+    };
+    let escaped = raw_claims(token(&current).sign()).replace("https://", r"https:\/\u002f");
+
+    let shapes: &[(&str, String)] = &[
+        ("the current key", token(&current).sign()),
+        ("the next key", token(&next).sign()),
+        ("an old token, nbf = iat", token(&current).claim("nbf", NOW).sign()),
+        ("no nbf", token(&current).without_claim("nbf").sign()),
+        ("no iat", token(&current).without_claim("iat").sign()),
+        ("no jti", token(&current).without_claim("jti").sign()),
+        ("no aud", token(&current).without_claim("aud").sign()),
+        ("an aud of another kind", token(&current).claim("aud", json!(["a", "b"])).sign()),
+        ("an unknown claim", token(&current).claim("region", json!({"a": [1, null]})).sign()),
+        ("an iat in the future, which is no rule", token(&current).claim("iat", NOW + 999).sign()),
+        ("a typ of another kind", token(&current).header("typ", "at+jwt").sign()),
+        ("a kid", token(&current).header("kid", "k1").sign()),
+        ("a fractional exp just ahead", token(&current).claim("exp", NOW as f64 + 0.5).sign()),
+        ("a fractional nbf just past", token(&current).claim("nbf", NOW as f64 - 0.5).sign()),
+        ("an exp beyond i64", token(&current).claim("exp", u64::MAX).sign()),
+        ("an exp beyond u64", token(&current).claim("exp", 1e300).sign()),
+        ("an nbf before i64", token(&current).claim("nbf", -1e300).sign()),
+        ("an exp with an exponent", current.sign_raw(HEADER, exponent.as_bytes())),
+        ("JSON escapes in sub", current.sign_raw(HEADER, escaped.as_bytes())),
+        ("white space around the JSON", {
+            let claims = format!(" \n{} ", raw_claims(token(&current).sign()));
+            current.sign_raw(b" {\"typ\":\"JWT\" , \"alg\":\"HS256\"}\n", claims.as_bytes())
+        }),
+        ("an unpadded body hash", token(&current).claim("body", unpadded_hash).sign()),
+        ("a padded body hash", token(&current).claim("body", format!("{unpadded_hash}=")).sign()),
+    ];
+    for (shape, token) in shapes {
+        assert_eq!(verify(token), Ok(()), "{shape}");
+    }
+}
+
+const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
+
+/// The claims of a token, as JSON text.
+fn raw_claims(token: String) -> String {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let claims = token.split('.').nth(1).expect("three segments");
+    let json = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+    String::from_utf8(json).expect("UTF-8")
+}
+
+#[test]
+fn malformed_tokens_stay_out() {
+    let good = token(&current()).sign();
+    let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("a token has three segments");
+    };
+    let last = signature.chars().last().unwrap();
+    // 43 characters hold 258 bits: the last two must be zero.
+    let stray_bits = {
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let index = alphabet.find(last).unwrap();
+        let stray = alphabet.as_bytes()[index ^ 1] as char;
+        format!("{header}.{claims}.{}{stray}", &signature[..42])
+    };
+
+    let three = VerifyError::NotThreeSegments;
+    let encoding = |segment| VerifyError::InvalidEncoding { segment };
+    let mismatch = VerifyError::SignatureMismatch;
+    let tokens: &[(&str, String, VerifyError)] = &[
+        ("nothing", String::new(), three.clone()),
+        ("one segment", header.into(), three.clone()),
+        ("two segments", format!("{header}.{claims}"), three.clone()),
+        ("four segments", format!("{good}.{signature}"), three.clone()),
+        ("a dot too many", format!("{good}."), three.clone()),
+        ("a dot before", format!(".{good}"), three.clone()),
+        ("a double dot", format!("{header}..{claims}.{signature}"), three),
+        ("three empty segments", "..".into(), encoding("signature")),
+        ("no signature (alg none)", format!("{header}.{claims}."), encoding("signature")),
+        ("a padded signature", format!("{good}="), encoding("signature")),
+        ("stray bits in the signature", stray_bits, encoding("signature")),
+        ("a signature cut short", good[..good.len() - 1].into(), encoding("signature")),
+        (
+            "a signature of 31 bytes",
+            format!("{header}.{claims}.{}", "A".repeat(42)),
+            encoding("signature"),
+        ),
+        (
+            "a signature of 33 bytes",
+            format!("{header}.{claims}.{}", "A".repeat(44)),
+            encoding("signature"),
+        ),
+        ("a signature twice", format!("{good}{signature}"), encoding("signature")),
+        ("standard base64", format!("{header}.{claims}.{}", "+".repeat(43)), encoding("signature")),
+        ("a space after", format!("{good} "), encoding("signature")),
+        ("a line break after", format!("{good}\n"), encoding("signature")),
+        ("a space before", format!(" {good}"), mismatch.clone()),
+        ("Bearer before", format!("Bearer {good}"), mismatch.clone()),
+        ("a signature of zeros", format!("{header}.{claims}.{}", "A".repeat(43)), mismatch.clone()),
+        ("segments swapped", format!("{claims}.{header}.{signature}"), mismatch.clone()),
+        ("a padded header", format!("{header}=.{claims}.{signature}"), mismatch.clone()),
+        ("claims cut short", format!("{header}.{}.{signature}", &claims[1..]), mismatch),
+        ("8 KiB and a byte", "a".repeat(8193), VerifyError::TokenTooLong { length: 8193 }),
+        ("8 KiB", "a".repeat(8192), VerifyError::NotThreeSegments),
+    ];
+    for (what, token, error) in tokens {
+        assert_eq!(verify(token).as_ref(), Err(error), "{what}");
+    }
+}
+
+/// What only the holder of a key could send, refused all the same.
+#[test]
+fn signed_but_malformed_tokens_stay_out() {
+    let signer = current();
+    let claims = raw_claims(token(&signer).sign());
+    let raw = |header: &str, claims: &str| signer.sign_raw(header.as_bytes(), claims.as_bytes());
+    let header = |header| raw(header, &claims);
+    let encoding = |segment| VerifyError::InvalidEncoding { segment };
+    let json = |segment| VerifyError::InvalidJson { segment };
+    let algorithm = VerifyError::UnsupportedAlgorithm;
+    let good = token(&signer).sign();
+    let [good_header, good_claims, _] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("a token has three segments");
+    };
+
+    let tokens: &[(&str, String, VerifyError)] = &[
+        ("alg none", header(r#"{"alg":"none"}"#), algorithm.clone()),
+        ("alg HS512", header(r#"{"alg":"HS512"}"#), algorithm.clone()),
+        ("alg HS384", header(r#"{"alg":"HS384"}"#), algorithm.clone()),
+        ("alg RS256", header(r#"{"alg":"RS256"}"#), algorithm.clone()),
+        ("alg hs256", header(r#"{"alg":"hs256"}"#), algorithm.clone()),
+        ("alg with a space", header(r#"{"alg":"HS256 "}"#), algorithm.clone()),
+        ("alg empty", header(r#"{"alg":""}"#), algorithm.clone()),
+        ("alg a list", header(r#"{"alg":["HS256"]}"#), algorithm.clone()),
+        ("alg null", header(r#"{"alg":null}"#), algorithm.clone()),
+        ("no alg", header(r#"{"typ":"JWT"}"#), algorithm),
+        (
+            "crit",
+            header(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#),
+            VerifyError::CriticalHeader,
+        ),
+        ("crit empty", header(r#"{"alg":"HS256","crit":[]}"#), VerifyError::CriticalHeader),
+        ("crit null", header(r#"{"alg":"HS256","crit":null}"#), VerifyError::CriticalHeader),
+        ("alg twice", header(r#"{"alg":"HS256","alg":"HS256"}"#), json("header")),
+        ("a header list", header(r#"["HS256"]"#), json("header")),
+        ("a header text", header(r#""HS256""#), json("header")),
+        ("no header", header(""), json("header")),
+        ("a header cut short", header(r#"{"alg":"HS256""#), json("header")),
+        ("a header and more", header(r#"{"alg":"HS256"}{}"#), json("header")),
+        (
+            "claims cut short",
+            raw(r#"{"alg":"HS256"}"#, &claims[..claims.len() - 1]),
+            json("claims"),
+        ),
+        ("claims and more", raw(r#"{"alg":"HS256"}"#, &format!("{claims}x")), json("claims")),
+        ("no claims", raw(r#"{"alg":"HS256"}"#, ""), json("claims")),
+        (
+            "a claims list",
+            raw(r#"{"alg":"HS256"}"#, r#"["Upstash","a",9e9,0,0,"j","b"]"#),
+            json("claims"),
+        ),
+        ("claims null", raw(r#"{"alg":"HS256"}"#, "null"), json("claims")),
+        (
+            "a claim twice",
+            raw(r#"{"alg":"HS256"}"#, &claims.replacen('{', r#"{"exp":9999999999,"#, 1)),
+            json("claims"),
+        ),
+        (
+            "claims that are not UTF-8",
+            signer.sign_raw(HEADER, b"{\"sub\":\"\xFF\"}"),
+            json("claims"),
+        ),
+        (
+            "a number beyond JSON",
+            raw(r#"{"alg":"HS256"}"#, r#"{"exp":1e999}"#),
+            VerifyError::MissingClaim { claim: "iss" },
+        ),
+        (
+            "a padded header",
+            signer.sign_segments(&format!("{good_header}=.{good_claims}")),
+            encoding("header"),
+        ),
+        (
+            "a header with a space",
+            signer.sign_segments(&format!(" {good_header}.{good_claims}")),
+            encoding("header"),
+        ),
+        (
+            "padded claims",
+            signer.sign_segments(&format!("{good_header}.{good_claims}=")),
+            encoding("claims"),
+        ),
+        (
+            "claims with a line break",
+            signer.sign_segments(&format!("{good_header}.{good_claims}\n")),
+            encoding("claims"),
+        ),
+    ];
+    for (what, token, error) in tokens {
+        assert_eq!(verify(token).as_ref(), Err(error), "{what}");
+    }
+}
+
+#[test]
+fn every_claim_is_held_to_its_type() {
+    let signer = current();
+    for claim in ["iss", "sub", "exp", "body"] {
+        let missing = token(&signer).without_claim(claim).sign();
+        assert_eq!(verify(&missing), Err(VerifyError::MissingClaim { claim }));
+    }
+
+    let not_text: &[Value] = &[json!(null), json!(1), json!(true), json!(["Upstash"]), json!({})];
+    let not_number: &[Value] = &[
+        json!(null),
+        json!("1700000300"),
+        json!(true),
+        json!([1_700_000_300]),
+        json!({}),
+        json!(""),
+    ];
+    let cases = [
+        ("iss", not_text),
+        ("sub", not_text),
+        ("body", not_text),
+        ("jti", not_text),
+        ("exp", not_number),
+        ("nbf", not_number),
+        ("iat", not_number),
+    ];
+    for (claim, values) in cases {
+        for value in values {
+            let token = token(&signer).claim(claim, value.clone()).sign();
+            assert_eq!(
+                verify(&token),
+                Err(VerifyError::InvalidClaim { claim }),
+                "{claim}: {value}"
+            );
+        }
+    }
+}
+
+#[test]
+fn claims_that_break_a_rule_stay_out() {
+    let signer = current();
+    for issuer in ["", "upstash", "Upstash ", "Upstash\0", "https://upstash.com"] {
+        let token = token(&signer).claim("iss", issuer).sign();
+        assert_eq!(verify(&token), Err(VerifyError::IssuerMismatch), "{issuer}");
+    }
+    for subject in [
+        "",
+        "/hooks/resize",
+        "https://api.example.com/hooks",
+        "http://api.example.com/hooks/resize",
+    ] {
+        let token = token(&signer).claim("sub", subject).sign();
+        assert_eq!(verify(&token), Err(VerifyError::SubjectMismatch), "{subject}");
+    }
+    let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
+    let not_a_hash = [
+        String::new(),
+        "=".into(),
+        hash[1..].into(),
+        format!("{hash}A"),
+        format!("{hash}=="),
+        format!(" {hash}"),
+        format!("{hash}=\n"),
+        hash.replace('_', "/"),
+        "c4cb72fd949b50045493464d7086cdc485b52141865a7fb4b90507ff473dff14".into(),
+        // The last character holds four bits of the hash and two that must be zero.
+        format!("{}R", &hash[..42]),
+    ];
+    for value in not_a_hash {
+        let token = token(&signer).claim("body", value.clone()).sign();
+        assert_eq!(verify(&token), Err(VerifyError::InvalidClaim { claim: "body" }), "{value}");
+    }
+    let other_hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let token = token(&signer).claim("body", other_hash).sign();
+    assert_eq!(verify(&token), Err(VerifyError::BodyMismatch));
+}
+
+#[test]
+fn times_are_checked_to_the_second_and_below() {
+    let signer = current();
+    let tolerant = |seconds| Verifier::new(keys()).clock_tolerance(Duration::from_secs(seconds));
+    let verdict = |verifier: &Verifier, claim, value: Value| {
+        let token = token(&signer).claim(claim, value).sign();
+        verifier.verify(&token, URL, BODY, now()).map(drop)
+    };
+    let expired = |result| matches!(result, Err(VerifyError::Expired { .. }));
+    let early = |result| matches!(result, Err(VerifyError::NotYetValid { .. }));
+
+    // Expired from the second `exp` on (RFC 7519 §4.1.4); tolerance moves that.
+    for tolerance in [0, 1, 60] {
+        let verifier = tolerant(tolerance);
+        assert!(expired(verdict(&verifier, "exp", json!(NOW - tolerance))), "{tolerance}");
+        assert!(verdict(&verifier, "exp", json!(NOW - tolerance + 1)).is_ok(), "{tolerance}");
+        assert!(early(verdict(&verifier, "nbf", json!(NOW + tolerance + 1))), "{tolerance}");
+        assert!(verdict(&verifier, "nbf", json!(NOW + tolerance)).is_ok(), "{tolerance}");
+    }
+    let strict = tolerant(0);
+    assert!(expired(verdict(&strict, "exp", json!(NOW as f64))));
+    assert!(expired(verdict(&strict, "exp", json!(NOW as f64 - 0.25))));
+    assert!(early(verdict(&strict, "nbf", json!(NOW as f64 + 0.25))));
+
+    // The ends of every range.
+    for extreme in
+        [json!(i64::MIN), json!(-62_135_596_800_i64), json!(0), json!(-1e300), json!(-0.5)]
+    {
+        assert!(expired(verdict(&strict, "exp", extreme.clone())), "{extreme}");
+        assert!(verdict(&strict, "nbf", extreme.clone()).is_ok(), "{extreme}");
+    }
+    for extreme in [json!(i64::MAX), json!(u64::MAX), json!(1e300)] {
+        assert!(early(verdict(&strict, "nbf", extreme.clone())), "{extreme}");
+    }
+    let forever = Verifier::new(keys()).clock_tolerance(Duration::MAX);
+    assert!(verdict(&forever, "exp", json!(i64::MIN)).is_ok());
+    assert!(verdict(&forever, "nbf", json!(i64::MAX)).is_ok());
+    assert!(expired(verdict(&forever, "exp", json!(-1e300))));
+}
+
+#[test]
+fn a_clock_before_1970_or_beyond_2200_is_a_clock() {
+    let signer = current();
+    let verifier = Verifier::new(keys());
+    for time in [UNIX_EPOCH - Duration::from_secs(1_000), UNIX_EPOCH + Duration::from_secs(1 << 40)]
+    {
+        let token = signer.token(URL, BODY, time).sign();
+        assert!(verifier.verify(&token, URL, BODY, time).is_ok());
+        let late = verifier.verify(&token, URL, BODY, time + Duration::from_secs(300));
+        assert!(matches!(late, Err(VerifyError::Expired { .. })));
+        let just_in_time =
+            verifier.verify(&token, URL, BODY, time + Duration::from_millis(299_999));
+        assert!(just_in_time.is_ok());
+    }
+}
+
+/// The error is the one of the key that matched; the other key's never hides it.
+#[test]
+fn an_expired_token_of_either_key_says_expired() {
+    for signer in [current(), next()] {
+        let error = verify(&token(&signer).claim("exp", NOW - 1).sign());
+        let Err(VerifyError::Expired { expires_at, now }) = error else { panic!("{error:?}") };
+        assert_eq!((expires_at.as_secs(), now.as_secs()), (NOW as i64 - 1, NOW as i64));
+    }
+    assert_eq!(verify(&token(&stranger()).sign()), Err(VerifyError::SignatureMismatch));
+    // Before a roll, the key that has been rolled out is a stranger's.
+    let swapped = Verifier::new(SigningKeys::new(NEXT_KEY, CURRENT_KEY).unwrap());
+    assert!(swapped.verify(&token(&current()).sign(), URL, BODY, now()).is_ok());
+}
+
+#[test]
+fn the_order_of_the_checks_is_the_documented_one() {
+    // Broken in every way there is; mended one by one.
+    let signer = current();
+    let all = |good: usize| {
+        let mut token = token(&signer);
+        let spoil = [
+            ("iss", json!("nobody")),
+            ("sub", json!("https://example.org")),
+            ("nbf", json!(NOW + 1)),
+            ("exp", json!(NOW)),
+            ("body", json!("47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=")),
+        ];
+        for (claim, value) in spoil.into_iter().skip(good) {
+            token = token.claim(claim, value);
+        }
+        verify(&token.sign())
+    };
+    assert_eq!(all(0), Err(VerifyError::IssuerMismatch));
+    assert_eq!(all(1), Err(VerifyError::SubjectMismatch));
+    assert!(matches!(all(2), Err(VerifyError::NotYetValid { .. })));
+    assert!(matches!(all(3), Err(VerifyError::Expired { .. })));
+    assert_eq!(all(4), Err(VerifyError::BodyMismatch));
+    assert_eq!(all(5), Ok(()));
+}
+
+#[test]
+fn the_body_may_come_in_pieces() {
+    let verifier = Verifier::new(keys());
+    let signature = token(&current()).sign();
+    let pending = || verifier.verify_token(&signature, URL, now()).unwrap();
+    for cut in 0..=BODY.len() {
+        let mut token = pending();
+        let (first, second) = BODY.split_at(cut);
+        token.update(first);
+        token.update(b"");
+        token.update(second);
+        assert!(token.finish().is_ok(), "cut at {cut}");
+    }
+
+    assert_eq!(pending().finish(), Err(VerifyError::BodyMismatch), "no piece at all");
+    let mut twice = pending();
+    twice.update(BODY);
+    twice.update(BODY);
+    assert_eq!(twice.finish(), Err(VerifyError::BodyMismatch));
+
+    let empty = current().token(URL, b"", now()).sign();
+    assert!(verifier.verify_token(&empty, URL, now()).unwrap().finish().is_ok());
+    assert!(verifier.verify(&empty, URL, b"", now()).is_ok());
+}
+
+#[test]
+fn every_bit_of_the_body_counts() {
+    let verifier = Verifier::new(keys());
+    let signature = token(&current()).sign();
+    for bit in 0..BODY.len() * 8 {
+        let mut body = BODY.to_vec();
+        body[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(verifier.verify(&signature, URL, &body, now()), Err(VerifyError::BodyMismatch));
+    }
+}
+
+#[test]
+fn every_character_of_the_token_counts() {
+    let good = token(&current()).sign();
+    for index in 0..good.len() {
+        for other in ["A", "b", "-", ".", "=", "é", " "] {
+            let mut bad = good.clone();
+            bad.replace_range(index..=index, other);
+            assert!(bad == good || verify(&bad).is_err(), "{index}: {other}");
+        }
+        let mut shorter = good.clone();
+        shorter.remove(index);
+        assert!(verify(&shorter).is_err(), "{index} removed");
+    }
+}
+
+#[test]
+fn claims_carry_what_was_signed() {
+    let token = token(&current()).claim("jti", "jwt_x").claim("nbf", NOW - 5).sign();
+    let claims = Verifier::new(keys()).verify(&token, URL, BODY, now()).unwrap();
+    assert_eq!(claims.subject(), URL);
+    assert_eq!(claims.jwt_id(), Some("jwt_x"));
+    assert_eq!(claims.issued_at().unwrap().to_string(), "1700000000");
+    assert_eq!(claims.not_before().unwrap().to_string(), "1699999995");
+    assert_eq!(claims.expires_at().to_string(), "1700000300");
+}
+
+#[test]
+fn keys_that_would_let_everyone_in_are_errors() {
+    let bad = [
+        ("", "empty"),
+        (" sig_a", "white space"),
+        ("sig_a ", "white space"),
+        ("sig_a\n", "white space"),
+        ("\u{a0}sig_a", "white space"),
+        (" ", "white space"),
+        ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "insecure_development_server"),
+        ("sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs", "insecure_development_server"),
+    ];
+    for (key, hint) in bad {
+        let as_current = SigningKeys::new(key, "sig_b").unwrap_err();
+        assert_eq!(as_current.name(), "current");
+        assert!(as_current.to_string().contains(hint), "{as_current}");
+        let as_next = SigningKeys::new("sig_a", key).unwrap_err();
+        assert_eq!(as_next.name(), "next");
+        assert!(as_next.to_string().contains(hint), "{as_next}");
+        assert_eq!(Signer::new(key).unwrap_err().name(), "key");
+    }
+}
+
+#[test]
+fn development_keys_only_when_asked_for_by_name() {
+    use hmac::{Hmac, KeyInit, Mac};
+    let genuine = token(&current()).sign();
+    let message = genuine.rsplit_once('.').unwrap().0;
+    for key in ["sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"] {
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        let mac = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).unwrap();
+        let tag = mac.chain_update(message).finalize().into_bytes();
+        let token = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag));
+        assert_eq!(verify(&token), Err(VerifyError::SignatureMismatch));
+        let development = Verifier::new(SigningKeys::insecure_development_server());
+        assert!(development.verify(&token, URL, BODY, now()).is_ok());
+        assert!(development.verify(&genuine, URL, BODY, now()).is_err());
+    }
+}
