@@ -77,3 +77,84 @@ fn region(variable: &str) -> Option<&str> {
 fn variables() -> std::env::VarsOs {
     std::env::vars_os()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(variables: &[(&str, &str)]) -> Result<SigningKeys, SigningKeyError> {
+        SigningKeys::from_variables(
+            variables.iter().map(|&(name, value)| (name.into(), value.into())),
+        )
+    }
+
+    fn refused(variables: &[(&str, &str)]) -> (String, SigningKeyProblem) {
+        let SigningKeyError { name, problem } = from(variables).unwrap_err();
+        (name, problem)
+    }
+
+    const PAIR: [(&str, &str); 2] = [(CURRENT, "sig_a"), (NEXT, "sig_b")];
+
+    #[test]
+    fn both_variables_are_taken() {
+        assert_eq!(format!("{:?}", from(&PAIR).unwrap()), "SigningKeys(2 redacted)");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_variable_is_said_with_its_name() {
+        let missing = |name: &str| (name.to_owned(), SigningKeyProblem::Missing);
+        assert_eq!(refused(&[]), missing(CURRENT));
+        assert_eq!(refused(&[(CURRENT, "sig_a")]), missing(NEXT));
+        assert_eq!(refused(&[(NEXT, "sig_b")]), missing(CURRENT));
+        for (value, problem) in [
+            ("", SigningKeyProblem::Empty),
+            ("sig_b\n", SigningKeyProblem::WhiteSpace),
+            ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", SigningKeyProblem::Published),
+        ] {
+            assert_eq!(refused(&[(CURRENT, value), (NEXT, "sig_b")]), (CURRENT.into(), problem));
+            assert_eq!(refused(&[(CURRENT, "sig_a"), (NEXT, value)]), (NEXT.into(), problem));
+        }
+        let text = from(&[]).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set; \
+             set it to the signing key that the QStash console shows"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_not_unicode_is_said_to_be() {
+        use std::os::unix::ffi::OsStringExt;
+        let bad = OsString::from_vec(b"sig_\xFF".to_vec());
+        let variables =
+            [(CURRENT.into(), bad.clone()), (NEXT.into(), "sig_b".into()), (bad.clone(), bad)];
+        let error = SigningKeys::from_variables(variables).unwrap_err();
+        assert_eq!((error.name.as_str(), error.problem), (CURRENT, SigningKeyProblem::NotUnicode));
+    }
+
+    #[test]
+    fn a_migration_takes_in_the_pairs_of_all_regions() {
+        let regions = [
+            ("US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
+            ("US_EAST_1_QSTASH_NEXT_SIGNING_KEY", "sig_d"),
+            ("EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY", "sig_f"),
+            ("EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY", "sig_e"),
+            // Somebody else's: not the shape of a region.
+            ("STAGING_QSTASH_CURRENT_SIGNING_KEY", ""),
+            ("MY_APP_QSTASH_CURRENT_SIGNING_KEY", ""),
+            ("QSTASH_1_QSTASH_CURRENT_SIGNING_KEY", ""),
+            ("US_EAST_1QSTASH_CURRENT_SIGNING_KEY", ""),
+        ];
+        let all = [&PAIR[..], &regions].concat();
+        assert_eq!(format!("{:?}", from(&all).unwrap()), "SigningKeys(2 redacted)");
+        let migrating = [&all[..], &[("QSTASH_REGION", "US_EAST_1")]].concat();
+        assert_eq!(format!("{:?}", from(&migrating).unwrap()), "SigningKeys(6 redacted)");
+
+        let half = [&PAIR[..], &regions[..1], &[("QSTASH_REGION", "US_EAST_1")]].concat();
+        let name = "US_EAST_1_QSTASH_NEXT_SIGNING_KEY".to_owned();
+        assert_eq!(refused(&half), (name, SigningKeyProblem::Missing));
+        let only_region = [&regions[..2], &[("QSTASH_REGION", "US_EAST_1")]].concat();
+        assert_eq!(refused(&only_region), (CURRENT.into(), SigningKeyProblem::Missing));
+    }
+}

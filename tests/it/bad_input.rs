@@ -1,0 +1,165 @@
+//! Bad input, by name: the handler is never called, nothing panics, the next request works.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_qstash::{PublicUrl, SigningKeys};
+
+use crate::support::{BASE, current, layer, now, stranger};
+
+/// A signature header's values, and a piece of the reason that the answer must give.
+struct Case {
+    name: &'static str,
+    signatures: Vec<HeaderValue>,
+    reason: &'static str,
+}
+
+fn case(name: &'static str, signatures: &[&[u8]], reason: &'static str) -> Case {
+    let value = |bytes: &&[u8]| HeaderValue::from_bytes(bytes).expect("bytes a header may hold");
+    Case { name, signatures: signatures.iter().map(value).collect(), reason }
+}
+
+#[tokio::test]
+async fn every_bad_signature_header_is_rejected_by_name() {
+    let signer = current();
+    let genuine = || signer.token(&format!("{BASE}/hook"), b"Hello", now());
+    let good = genuine().sign();
+    let claims = |name, value: serde_json::Value| genuine().claim(name, value).sign();
+    let none = genuine().header("alg", "none").sign();
+    let unsigned = none.rsplit_once('.').unwrap().0;
+    let cases = [
+        case("missing", &[], "Upstash-Signature header is missing"),
+        case(
+            "twice the same",
+            &[good.as_bytes(), good.as_bytes()],
+            "more than one Upstash-Signature",
+        ),
+        case("a good and a bad one", &[good.as_bytes(), b"x"], "more than one Upstash-Signature"),
+        case("empty", &[b""], "Upstash-Signature header is empty"),
+        case("Latin-1", &[b"\xE9.a.b"], "Upstash-Signature header is not ASCII"),
+        case("UTF-8", &["é.a.b".as_bytes()], "Upstash-Signature header is not ASCII"),
+        case("over-long", &[&[b'a'; 8193]], "8193 bytes"),
+        case("not a token", &[b"true"], "three segments"),
+        case("a list", &[format!("{good}, {good}").as_bytes()], "three segments"),
+        case("Bearer", &[format!("Bearer {good}").as_bytes()], "no configured signing key"),
+        case("four segments", &[format!("{good}.x").as_bytes()], "three segments"),
+        case("quoted", &[format!("\"{good}\"").as_bytes()], "signature segment"),
+        case("unsigned", &[format!("{unsigned}.").as_bytes()], "signature segment"),
+        case("alg none, signed", &[none.as_bytes()], "alg is not HS256"),
+        case("crit", &[genuine().header("crit", "x").sign().as_bytes()], "(crit)"),
+        case(
+            "a stranger's",
+            &[stranger().token(&format!("{BASE}/hook"), b"Hello", now()).sign().as_bytes()],
+            "no configured signing key",
+        ),
+        case("no exp", &[genuine().without_claim("exp").sign().as_bytes()], "claim exp is missing"),
+        case("exp a text", &[claims("exp", "1".into()).as_bytes()], "claim exp has the wrong type"),
+        case("another issuer", &[claims("iss", "x".into()).as_bytes()], "claim iss"),
+        case(
+            "another endpoint",
+            &[claims("sub", format!("{BASE}/other").into()).as_bytes()],
+            "published to another URL",
+        ),
+        case("expired", &[claims("exp", 1.into()).as_bytes()], "expired at 1 "),
+        case(
+            "not yet valid",
+            &[claims("nbf", 9_999_999_999_u64.into()).as_bytes()],
+            "not valid before 9999999999 ",
+        ),
+        case(
+            "another body",
+            &[signer.token(&format!("{BASE}/hook"), b"Hallo", now()).sign().as_bytes()],
+            "body is not the one that was signed",
+        ),
+    ];
+
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let mut service = layer().layer(service_fn(move |_: Request<Full<Bytes>>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { Ok::<_, Infallible>(Response::new(String::new())) }
+    }));
+    let request = |signatures: &[HeaderValue]| {
+        let mut request = Request::post("/hook").body(Full::from("Hello")).expect("a good request");
+        for signature in signatures {
+            request.headers_mut().append("upstash-signature", signature.clone());
+        }
+        request
+    };
+    let good = [HeaderValue::from_str(&good).unwrap()];
+    for (index, Case { name, signatures, reason }) in cases.into_iter().enumerate() {
+        let response = service.ready().await.unwrap().call(request(&signatures)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}");
+        let answer = response.into_body().collect().await.unwrap().to_bytes();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains(reason), "{name}: {error}");
+        assert_eq!(calls.load(Ordering::Relaxed), index, "{name}");
+
+        let next = service.ready().await.unwrap().call(request(&good)).await.unwrap();
+        assert_eq!(next.status(), StatusCode::OK, "after {name}");
+    }
+}
+
+#[test]
+fn start_up_errors_name_the_argument_and_say_what_to_do() {
+    let not_a_url = [
+        "",
+        "/hooks",
+        "api.example.com/hooks",
+        "api.example.com:443",
+        "//api.example.com",
+        "ftp://api.example.com",
+        "https:/api.example.com",
+        "https://",
+        "https:///hooks",
+        "https://:443/",
+        "https://user@/",
+        "https://api.example.com:port/",
+        "https://api.example.com:+443/",
+        "https://api.example.com:65536/",
+        "https://[::1/",
+        "https://[::1]443/",
+        " https://api.example.com",
+        "https://api.example.com\n",
+        "https://api.example.com/a b",
+        r"https:\\api.example.com",
+        r"https://api.example.com\hooks",
+    ];
+    for url in not_a_url {
+        let error = PublicUrl::exact(url).unwrap_err().to_string();
+        assert!(error.contains("PublicUrl::exact") && error.contains("https://host/path"), "{url}");
+        let error = PublicUrl::base(url).unwrap_err().to_string();
+        assert!(error.contains("PublicUrl::base") && error.contains("https://host/path"), "{url}");
+    }
+    for url in
+        ["https://api.example.com?a=b", "https://api.example.com/?", "https://api.example.com/#a"]
+    {
+        assert!(PublicUrl::exact(url).is_ok(), "{url}");
+        let error = PublicUrl::base(url).unwrap_err().to_string();
+        assert!(
+            error.contains("PublicUrl::base") && error.contains("has a query or a fragment"),
+            "{url}"
+        );
+    }
+    for url in
+        ["http://localhost:3000", "HTTPS://API.example.com:443/hooks/", "https://[::1]:8443/a"]
+    {
+        assert!(PublicUrl::base(url).is_ok(), "{url}");
+    }
+
+    let error = SigningKeys::new("sig_a", " sig_b").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the signing key next has white space around it; remove the spaces or line breaks"
+    );
+}
