@@ -1,4 +1,128 @@
-#![doc = "PLACEHOLDER"]
+//! Tower middleware that lets only genuine [Upstash QStash] deliveries through.
+//!
+//! QStash calls your service over HTTP and signs each call: the header `Upstash-Signature` is a
+//! JWT that vouches for the destination, the time and the body. [`QStashVerifyLayer`] checks it and
+//! hands the untouched request to your service, or answers itself. The same layer wraps an axum
+//! router, a `lambda_http` service, and any other Tower service over HTTP.
+//!
+//! [Upstash QStash]: https://upstash.com/docs/qstash/howto/signature
+//!
+//! # axum (feature `axum`)
+//!
+//! ```no_run
+//! use axum::{Extension, Router, routing::post};
+//! use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let verify = QStashVerifyLayer::new(
+//!     SigningKeys::from_env()?,
+//!     PublicUrl::base("https://api.example.com")?,
+//! );
+//! let app = Router::new().route("/webhook", post(webhook)).layer(verify);
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app).await?;
+//! # Ok(()) }
+//!
+//! async fn webhook(Extension(claims): Extension<Claims>, body: String) -> &'static str {
+//!     println!("{} was sent {} bytes", claims.subject(), body.len());
+//!     "done"
+//! }
+//! ```
+//!
+//! # AWS Lambda (feature `lambda_http`)
+//!
+//! ```no_run
+//! use lambda_http::{Body, Error, Request, Response, service_fn, tower::ServiceBuilder};
+//! use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::lambda_context());
+//!     lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
+//! }
+//!
+//! async fn webhook(request: Request) -> Result<Response<Body>, Error> {
+//!     println!("{} bytes", request.body().len());
+//!     Ok(Response::new(r#"{"message":"ok"}"#.into()))
+//! }
+//! ```
+//!
+//! # The rules
+//!
+//! In this order; the first that is broken rejects the request:
+//!
+//! 1. There is exactly one `Upstash-Signature` header, of ASCII, not empty, at most 8 KiB.
+//! 2. It is a JWT of three segments, signed with HMAC-SHA256 and one of the [`SigningKeys`].
+//! 3. Its header says `alg` `HS256` and has no `crit`.
+//! 4. Its claims have their right types; `iss`, `sub`, `exp` and `body` are there.
+//! 5. `iss` is `Upstash`.
+//! 6. `sub` is the URL that this request was sent to, as your [`PublicUrl`] tells it.
+//! 7. It is the time of `nbf` or later, if there is one, and not yet that of `exp`.
+//! 8. The body is no larger than the limit.
+//! 9. The body's SHA-256 is the claim `body`.
+//!
+//! Up to rule 7 not one byte of the body is read: a stranger costs one MAC for each key.
+//!
+//! A request that meets them all, and one that does not:
+//!
+//! ```
+//! # use std::convert::Infallible;
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode};
+//! use http_body_util::Full;
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let now = std::time::UNIX_EPOCH;
+//! let keys = SigningKeys::new("sig_current", "sig_next")?;
+//! let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://example.com")?)
+//!     .clock(move || now);
+//! let service = verify.layer(service_fn(async |request: Request<Full<Bytes>>| {
+//!     assert!(request.extensions().get::<Claims>().is_some());
+//!     Ok::<_, Infallible>(Response::new("done".to_owned()))
+//! }));
+//!
+//! let token = Signer::new("sig_current")?.token("https://example.com/hook", b"Hello", now).sign();
+//! let deliver = |body| {
+//!     let request = Request::post("/hook").header("Upstash-Signature", &token);
+//!     service.clone().oneshot(request.body(Full::from(body)).expect("a good request"))
+//! };
+//! assert_eq!(deliver("Hello").await?.status(), StatusCode::OK);
+//! assert_eq!(deliver("Hallo").await?.status(), StatusCode::BAD_REQUEST);
+//! # Ok(()) }
+//! ```
+//!
+//! # What is signed and what is not
+//!
+//! Signed, and so held: the destination URL, the body, the times, the token's id. **Not signed:** the method and
+//! every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
+//! `Upstash-Caller-Ip` and `Upstash-Region` among them. They are hints, never a reason to trust.
+//!
+//! Delivery is at least once, and within its five minutes a token is good as often as it is
+//! presented: make handlers idempotent.
+//!
+//! # Deployment
+//!
+//! - The [`PublicUrl`] is yours to state. A `Host` header is the sender's word: whoever receives
+//!   one delivery of your account could replay it at your other endpoints.
+//! - Nothing before this layer may change the body: decompression belongs below it. A layer that
+//!   wraps the body's type belongs below it too, or needs the one line that [`RequestBody`] shows.
+//! - A sender may be slow. Put a timeout and a limit on connections around the service, as for
+//!   any other.
+//!
+//! # Features
+//!
+//! None is on by default, and none changes what is accepted.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router |
+//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context` |
+//! | `signer` | `Signer`, to test handlers without QStash |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod body;
@@ -26,3 +150,8 @@ pub use crate::{
         Claims, NumericDate, SigningKeyError, SigningKeys, VerifiedToken, Verifier, VerifyError,
     },
 };
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

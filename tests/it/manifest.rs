@@ -1,0 +1,46 @@
+//! What Cargo.toml promises.
+
+use std::process::Command;
+
+fn cargo(arguments: &[&str]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a test where it is")]
+    let cargo = std::env::var("CARGO").expect("tests are run by cargo");
+    let output = Command::new(cargo)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
+}
+
+/// `rust-version` is what the dependencies of a build with every feature ask for: no less, which
+/// would be a lie, and no more. That our own code needs no newer one is held by a clippy lint.
+#[test]
+fn rust_version_is_true() {
+    let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--all-features"]);
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let tree = cargo(&["tree", "--locked", "--edges=normal", "--all-features", "--prefix=none"]);
+    let used: Vec<&str> = tree.lines().collect();
+
+    let version = |package: &serde_json::Value| -> Vec<u32> {
+        let text = package["rust_version"].as_str().unwrap_or("1.0");
+        text.split('.').map(|part| part.parse().expect("a number")).take(2).collect()
+    };
+    let packages = metadata["packages"].as_array().unwrap();
+    let (ours, others): (Vec<_>, Vec<_>) =
+        packages.iter().partition(|package| package["name"] == env!("CARGO_PKG_NAME"));
+    let needed = others
+        .iter()
+        .filter(|package| {
+            let line = format!(
+                "{} v{}",
+                package["name"].as_str().expect("a name"),
+                package["version"].as_str().expect("a version")
+            );
+            used.iter().any(|used| *used == line || used.starts_with(&format!("{line} ")))
+        })
+        .map(|package| version(package))
+        .max();
+    assert_eq!(Some(version(ours[0])), needed);
+}
