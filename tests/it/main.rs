@@ -1,6 +1,7 @@
 //! All integration tests in one binary: it links once.
 
 mod support;
+mod url;
 
 mod bad_input;
 mod contract;

@@ -1,0 +1,338 @@
+//! When are the claim `sub` and the URL of a request the same destination?
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use proptest::prelude::*;
+use tower::{Layer, ServiceExt};
+use tower_qstash::{PublicUrl, Verifier, VerifyError};
+
+use crate::support::{current, keys, layer_for, now};
+
+/// A `sub`, and the URL that the request was sent to, as the operator knows it.
+type Pair = (&'static str, &'static str);
+
+const SAME: &[Pair] = &[
+    // As published, from any of today's QStash deliveries.
+    ("https://api.example.com/hooks/resize", "https://api.example.com/hooks/resize"),
+    ("https://api.example.com/hooks?a=1&b=2", "https://api.example.com/hooks?a=1&b=2"),
+    // The default port, typed out when publishing, or by a proxy's configuration.
+    ("https://api.example.com:443/a", "https://api.example.com/a"),
+    ("http://api.example.com:80/a", "http://api.example.com/a"),
+    ("https://api.example.com:/a", "https://api.example.com/a"),
+    ("https://api.example.com:0443/a", "https://api.example.com/a"),
+    // A port of its own: a tunnel, the local development server.
+    ("http://localhost:3000/webhook", "http://localhost:3000/webhook"),
+    ("http://127.0.0.1:3000/webhook", "http://127.0.0.1:3000/webhook"),
+    // Case of scheme and host: RFC 3986 §6.2.2.1.
+    ("https://API.Example.COM/a", "https://api.example.com/a"),
+    ("HTTPS://api.example.com/a", "https://api.example.com/a"),
+    // The empty path: RFC 3986 §6.2.3. A browser's bar shows it without the slash.
+    ("https://api.example.com", "https://api.example.com/"),
+    ("https://api.example.com?a=1", "https://api.example.com/?a=1"),
+    ("https://api.example.com:443", "https://api.example.com/"),
+    // One slash at the end: the origin took it off on both sides.
+    ("https://api.example.com/hooks/", "https://api.example.com/hooks"),
+    ("https://api.example.com/hooks", "https://api.example.com/hooks/"),
+    ("https://api.example.com/hooks/?a=1", "https://api.example.com/hooks?a=1"),
+    // Percent-encoding of unreserved characters: RFC 3986 §6.2.2.2. Python's quote of old did `~`.
+    ("https://api.example.com/%7Euser", "https://api.example.com/~user"),
+    ("https://api.example.com/a%2Db%2Ec%5Fd", "https://api.example.com/a-b.c_d"),
+    ("https://api.example.com/%61bc", "https://api.example.com/abc"),
+    // Case of the hex digits: RFC 3986 §6.2.2.1. Go writes upper case, curl's user what he typed.
+    ("https://api.example.com/a%c3%a9", "https://api.example.com/a%C3%A9"),
+    ("https://api.example.com/a%2fb", "https://api.example.com/a%2Fb"),
+    // What no URL may hold stands for its encoding: HTTP APIs decode rawPath.
+    ("https://api.example.com/a%20b", "https://api.example.com/a b"),
+    ("https://api.example.com/caf%C3%A9", "https://api.example.com/café"),
+    ("https://api.example.com/100%25", "https://api.example.com/100%"),
+    // Queries: the same text, or the same decoded pairs. REST and ALB events lose the order of
+    // names, and write anew what they decoded.
+    ("https://api.example.com/a?b=1&c=2", "https://api.example.com/a?c=2&b=1"),
+    ("https://api.example.com/a?x=1&y=2&x=3", "https://api.example.com/a?y=2&x=1&x=3"),
+    ("https://api.example.com/a?q=a+b", "https://api.example.com/a?q=a%20b"),
+    ("https://api.example.com/a?q=%7E", "https://api.example.com/a?q=~"),
+    ("https://api.example.com/a?q=a%2Cb", "https://api.example.com/a?q=a,b"),
+    ("https://api.example.com/a?q=caf%C3%A9", "https://api.example.com/a?q=café"),
+    ("https://api.example.com/a?u=https%3A%2F%2Fb", "https://api.example.com/a?u=https://b"),
+    ("https://api.example.com/a?flag", "https://api.example.com/a?flag="),
+    // A missing and an empty query: Lambda's rawQueryString cannot tell them apart.
+    ("https://api.example.com/a?", "https://api.example.com/a"),
+    ("https://api.example.com/a?&", "https://api.example.com/a?"),
+    ("https://api.example.com/a?b=1&", "https://api.example.com/a?b=1"),
+    // A fragment is never sent: RFC 9110 §7.1.
+    ("https://api.example.com/a#top", "https://api.example.com/a"),
+    ("https://api.example.com/a?b=1#top", "https://api.example.com/a?b=1"),
+    // An IPv6 literal: RFC 3986 §3.2.2.
+    ("http://[::1]:3000/a", "http://[::1]:3000/a"),
+    ("https://[2001:DB8::1]/a", "https://[2001:db8::1]:443/a"),
+    // User-info, published with it and stated with it.
+    ("https://user:pass@api.example.com/a", "https://user:pass@api.example.com:443/a"),
+    // Unicode and punycode hosts as typed.
+    ("https://bücher.example/a", "https://bücher.example/a"),
+    ("https://xn--bcher-kva.example/a", "https://XN--bcher-kva.example/a"),
+    // Text that is no URL is equal to itself: a verifier without a layer may sign what it likes.
+    ("queue:resize", "queue:resize"),
+];
+
+const DIFFERENT: &[Pair] = &[
+    // Another scheme: TLS ends at a proxy and the operator wrote http.
+    ("https://api.example.com/a", "http://api.example.com/a"),
+    ("http://api.example.com:443/a", "https://api.example.com/a"),
+    // Another port, or the other scheme's default.
+    ("https://api.example.com:8443/a", "https://api.example.com/a"),
+    ("https://api.example.com:80/a", "https://api.example.com/a"),
+    ("https://api.example.com:4430/a", "https://api.example.com:443/a"),
+    // Ports that are none.
+    ("https://api.example.com:65979/a", "https://api.example.com:443/a"),
+    ("https://api.example.com:+443/a", "https://api.example.com/a"),
+    ("https://api.example.com:４４３/a", "https://api.example.com/a"),
+    // Another host.
+    ("https://example.com/a", "https://api.example.com/a"),
+    ("https://api.example.com./a", "https://api.example.com/a"),
+    ("https://api.example.co/a", "https://api.example.com/a"),
+    ("https://api%2Eexample.com/a", "https://api.example.com/a"),
+    // Prefix attacks on the host.
+    ("https://api.example.com.evil.org/a", "https://api.example.com/a"),
+    ("https://api.example.com@evil.org/a", "https://api.example.com/a"),
+    ("https://evil.org/https://api.example.com/a", "https://api.example.com/a"),
+    ("https://evil.org?https://api.example.com/a", "https://api.example.com/a"),
+    ("https://evil.org#@api.example.com/a", "https://api.example.com/a"),
+    (r"https://evil.org\@api.example.com/a", "https://api.example.com/a"),
+    ("https://api.example.com:443@evil.org/a", "https://api.example.com/a"),
+    ("https://api.example.com%2F@evil.org/a", "https://api.example.com/a"),
+    // Prefix attacks on the path.
+    ("https://api.example.com/hooks", "https://api.example.com/hooks-admin"),
+    ("https://api.example.com/hooks", "https://api.example.com/hooks/admin"),
+    ("https://api.example.com/hooks/admin", "https://api.example.com/hooks"),
+    ("https://api.example.com", "https://api.example.com/hooks"),
+    // One slash at the end does not count, a second does; nor does one in the middle vanish.
+    ("https://api.example.com/hooks//", "https://api.example.com/hooks"),
+    ("https://api.example.com//hooks", "https://api.example.com/hooks"),
+    ("https://api.example.com/a//b", "https://api.example.com/a/b"),
+    // The path is exact: case, dot segments, delimiters.
+    ("https://api.example.com/Hooks", "https://api.example.com/hooks"),
+    ("https://api.example.com/a/../hooks", "https://api.example.com/hooks"),
+    ("https://api.example.com/./hooks", "https://api.example.com/hooks"),
+    ("https://api.example.com/a%2Fb", "https://api.example.com/a/b"),
+    ("https://api.example.com/a%3Fb=1", "https://api.example.com/a?b=1"),
+    ("https://api.example.com/a%3Bb", "https://api.example.com/a;b"),
+    ("https://api.example.com/a+b", "https://api.example.com/a%20b"),
+    ("https://api.example.com/%257Euser", "https://api.example.com/~user"),
+    ("https://api.example.com/a%00", "https://api.example.com/a"),
+    // Queries: another value, name, count, or order of one name's values.
+    ("https://api.example.com/a?b=1", "https://api.example.com/a?b=2"),
+    ("https://api.example.com/a?b=1", "https://api.example.com/a"),
+    ("https://api.example.com/a", "https://api.example.com/a?admin=true"),
+    ("https://api.example.com/a?b=1", "https://api.example.com/a?b=1&b=1"),
+    ("https://api.example.com/a?x=1&x=2", "https://api.example.com/a?x=2&x=1"),
+    ("https://api.example.com/a?B=1", "https://api.example.com/a?b=1"),
+    ("https://api.example.com/a?q=a%2Bb", "https://api.example.com/a?q=a+b"),
+    ("https://api.example.com/a?q=a%26b=1", "https://api.example.com/a?q=a&b=1"),
+    ("https://api.example.com/a?q=%FF", "https://api.example.com/a?q=%FE"),
+    ("https://api.example.com/a?b=1;c=2", "https://api.example.com/a?b=1&c=2"),
+    // User-info is never equal to none, nor to another.
+    ("https://user@api.example.com/a", "https://api.example.com/a"),
+    ("https://@api.example.com/a", "https://api.example.com/a"),
+    ("https://user:a@api.example.com/a", "https://user:b@api.example.com/a"),
+    // Unicode and punycode are the same host to a browser; here only as typed.
+    ("https://bücher.example/a", "https://xn--bcher-kva.example/a"),
+    ("https://BÜCHER.example/a", "https://bücher.example/a"),
+    // IPv6 literals as typed, and not as part of something longer.
+    ("http://[::1]:3000/a", "http://[0:0:0:0:0:0:0:1]:3000/a"),
+    ("http://[::1].evil.org:3000/a", "http://[::1]:3000/a"),
+    // No URL at all.
+    ("", "https://api.example.com/"),
+    ("/a", "https://api.example.com/a"),
+    ("api.example.com/a", "https://api.example.com/a"),
+    ("//api.example.com/a", "https://api.example.com/a"),
+    (" https://api.example.com/a", "https://api.example.com/a"),
+    ("ftp://api.example.com/a", "https://api.example.com/a"),
+    ("https:///a", "https://api.example.com/a"),
+];
+
+/// Whether a token for `subject` is good at `url`.
+fn accepted(subject: &str, url: &str) -> bool {
+    let token = current().token(subject, b"", now()).sign();
+    match Verifier::new(keys()).verify(&token, url, b"", now()) {
+        Ok(_) => true,
+        Err(VerifyError::SubjectMismatch) => false,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// The same through the layer, where `public_url` is configured and `path` is requested.
+async fn status(subject: &str, public_url: PublicUrl, path: &str) -> StatusCode {
+    let token = current().token(subject, b"", now()).sign();
+    let request = Request::post(path).header("upstash-signature", token);
+    let inner = tower::service_fn(|_| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+    });
+    let service = layer_for(public_url).layer(inner);
+    let response = service.oneshot(request.body(Full::<Bytes>::default()).expect("a good request"));
+    response.await.expect("infallible").status()
+}
+
+#[test]
+fn the_table_is_long_enough_to_be_worth_its_name() {
+    assert!(SAME.len() >= 40 && DIFFERENT.len() >= 50, "{} and {}", SAME.len(), DIFFERENT.len());
+}
+
+#[test]
+fn the_same_destination_gets_in_whichever_way_round() {
+    for (subject, url) in SAME {
+        assert!(accepted(subject, url), "{subject} at {url}");
+        assert!(accepted(url, subject), "{url} at {subject}");
+    }
+}
+
+#[test]
+fn another_destination_stays_out_whichever_way_round() {
+    for (subject, url) in DIFFERENT {
+        assert!(!accepted(subject, url), "{subject} at {url}");
+        assert!(!accepted(url, subject), "{url} at {subject}");
+    }
+}
+
+/// `exact` and `base` agree with the table wherever the URL can be configured and requested.
+#[tokio::test]
+async fn the_layer_agrees_with_the_table() {
+    let verdicts = [(SAME, StatusCode::OK), (DIFFERENT, StatusCode::BAD_REQUEST)];
+    for (pairs, verdict) in verdicts {
+        for (subject, url) in pairs {
+            if let Ok(exact) = PublicUrl::exact(url) {
+                assert_eq!(status(subject, exact, "/other").await, verdict, "{subject} at {url}");
+            }
+            let Ok(uri) = url.parse::<http::Uri>() else { continue };
+            let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+                continue;
+            };
+            let origin = PublicUrl::base(&format!("{scheme}://{authority}")).unwrap();
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            assert_eq!(status(subject, origin, path).await, verdict, "{subject} at {url}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_base_may_have_a_prefix_and_does_not_run_into_the_host() {
+    let base = |url| PublicUrl::base(url).unwrap();
+    let ok = StatusCode::OK;
+    let bad = StatusCode::BAD_REQUEST;
+    let table = [
+        ("https://api.example.com/v1/a?b=1", base("https://api.example.com/v1"), "/a?b=1", ok),
+        ("https://api.example.com/v1/a", base("https://api.example.com/v1/"), "/a", ok),
+        ("https://api.example.com/v1", base("https://api.example.com/v1"), "/", ok),
+        ("https://api.example.com/v1/", base("https://api.example.com/v1/"), "/", ok),
+        ("https://api.example.com/v1/a/", base("https://api.example.com/v1"), "/a", ok),
+        ("https://api.example.com", base("https://api.example.com/"), "/", ok),
+        ("https://api.example.com/v1", base("https://api.example.com/v1"), "/a", bad),
+        ("https://api.example.com/a", base("https://api.example.com/v1"), "/a", bad),
+        ("https://api.example.com/v1a", base("https://api.example.com/v1"), "/a", bad),
+        // `OPTIONS *`, whose path does not start with a slash.
+        ("https://api.example.com*", base("https://api.example.com"), "*", bad),
+        // The request's own host, as HTTP/2 and proxies send it, is not asked.
+        ("https://api.example.com/a", base("https://api.example.com"), "http://evil.org/a", ok),
+        ("https://evil.org/a", base("https://api.example.com"), "https://evil.org/a", bad),
+    ];
+    for (subject, public_url, path, verdict) in table {
+        let description = format!("{subject} at {path} below {public_url:?}");
+        let status = status(subject, public_url, path).await;
+        // With nothing else to compare, a path that cannot be one tells nothing: 500.
+        let verdict = if path == "*" { StatusCode::INTERNAL_SERVER_ERROR } else { verdict };
+        assert_eq!(status, verdict, "{description}");
+    }
+}
+
+/// A URL taken apart, so that a part can be changed.
+#[derive(Clone, Debug)]
+struct Parts {
+    scheme: &'static str,
+    host: String,
+    port: Option<u16>,
+    segments: Vec<String>,
+    query: Option<String>,
+}
+
+impl Parts {
+    fn url(&self) -> String {
+        let port = self.port.map_or(String::new(), |port| format!(":{port}"));
+        let path: String = self.segments.iter().map(|segment| format!("/{segment}")).collect();
+        let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
+        format!("{}://{}{port}{path}{query}", self.scheme, self.host)
+    }
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    (
+        prop_oneof![Just("http"), Just("https")],
+        "[a-z]{1,8}(\\.[a-z]{2,6}){0,2}",
+        proptest::option::of(1024_u16..),
+        proptest::collection::vec("([a-zA-Z0-9~._-]|%[2-7][0-9A-F]|[!$&'()*+,;=:@]){1,8}", 1..4),
+        proptest::option::of("([a-z0-9=&+~]|%[2-7][0-9a-f]){0,16}"),
+    )
+        .prop_map(|(scheme, host, port, segments, query)| Parts {
+            scheme,
+            host,
+            port,
+            segments,
+            query,
+        })
+}
+
+proptest! {
+    #[test]
+    fn a_url_is_the_same_as_itself(parts in parts()) {
+        prop_assert!(accepted(&parts.url(), &parts.url()));
+    }
+
+    #[test]
+    fn sameness_is_symmetric(a in ".{0,40}", b in ".{0,40}", c in parts(), d in parts()) {
+        prop_assert_eq!(accepted(&a, &b), accepted(&b, &a));
+        let mut similar = d;
+        similar.scheme = c.scheme;
+        similar.host.clone_from(&c.host);
+        similar.port = c.port;
+        prop_assert_eq!(accepted(&c.url(), &similar.url()), accepted(&similar.url(), &c.url()));
+    }
+
+    #[test]
+    fn what_normalisation_covers_does_not_matter(parts in parts()) {
+        let written_otherwise = Parts {
+            host: parts.host.to_uppercase(),
+            port: parts.port.or(Some(if parts.scheme == "https" { 443 } else { 80 })),
+            segments: parts.segments.iter().map(|segment| segment.replace('~', "%7e")).collect(),
+            ..parts.clone()
+        };
+        prop_assert!(accepted(&parts.url(), &written_otherwise.url()));
+        let with_slash = Parts { query: None, ..parts };
+        let url = with_slash.url();
+        let slashed = format!("{url}/");
+        prop_assert!(accepted(&url, &slashed));
+    }
+
+    #[test]
+    fn a_change_of_host_port_or_segment_matters(parts in parts(), index: prop::sample::Index, other in "[a-z]{9,12}") {
+        let url = parts.url();
+        let mut changed = vec![
+            Parts { host: other.clone(), ..parts.clone() },
+            Parts { host: format!("{}.{other}", parts.host), ..parts.clone() },
+            Parts { host: format!("{}@{other}", parts.host), ..parts.clone() },
+            Parts { port: Some(parts.port.unwrap_or(9) ^ 2), ..parts.clone() },
+            Parts { scheme: if parts.scheme == "http" { "https" } else { "http" }, ..parts.clone() },
+        ];
+        let segment = index.index(parts.segments.len());
+        let mut replaced = parts.clone();
+        replaced.segments[segment] = other.clone();
+        let mut longer = parts.clone();
+        longer.segments[segment].push_str(&other);
+        let mut inserted = parts.clone();
+        inserted.segments.insert(segment, other);
+        let mut removed = parts;
+        removed.segments.remove(segment);
+        changed.extend([replaced, longer, inserted, removed]);
+        for changed in changed {
+            prop_assert!(!accepted(&url, &changed.url()), "{url} at {}", changed.url());
+        }
+    }
+}
