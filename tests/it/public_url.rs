@@ -1,0 +1,296 @@
+//! The public URL at every front a request can come through. Each cause that the README lists
+//! under "It says the destination is wrong" is reproduced here: the wrong setting is refused, the
+//! one that the README gives is accepted.
+
+use axum::{Router, body::Body, response::IntoResponse, routing::post};
+use http::{Request, Response, StatusCode, Uri};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_http::normalize_path::NormalizePathLayer;
+use tower_qstash::{PublicUrl, Rejection};
+
+use crate::support::{BASE, current, layer, layer_for, now};
+
+fn base(url: &str) -> PublicUrl {
+    PublicUrl::base(url).expect("a good base")
+}
+
+fn exact(url: &str) -> PublicUrl {
+    PublicUrl::exact(url).expect("a good URL")
+}
+
+/// A delivery published to `subject` that arrives as a request for `target`.
+fn delivery(subject: &str, target: &str) -> Request<Body> {
+    let token = current().token(subject, b"Hello", now()).sign();
+    Request::post(target)
+        .header("upstash-signature", token)
+        .body("Hello".into())
+        .expect("a good request")
+}
+
+async fn call<S, B>(service: S, request: Request<Body>) -> Response<()>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: std::fmt::Debug>,
+{
+    service.oneshot(request).await.expect("infallible").map(drop)
+}
+
+/// The status of a delivery, and the two URLs where they differ.
+async fn outcome(
+    public_url: PublicUrl,
+    request: Request<Body>,
+) -> (StatusCode, Option<(String, Vec<String>)>) {
+    let app = layer_for(public_url).layer(Router::new().fallback(ok));
+    let response = call(app, request).await;
+    let urls = match response.extensions().get() {
+        Some(Rejection::SubjectMismatch { subject, expected }) => {
+            Some((subject.clone(), expected.clone()))
+        }
+        _ => None,
+    };
+    (response.status(), urls)
+}
+
+/// The wrong setting is refused, with these URLs for the log; the right one accepts.
+async fn cause(subject: &str, target: &str, wrong: PublicUrl, expected: &str, right: PublicUrl) {
+    let refused = outcome(wrong, delivery(subject, target)).await;
+    assert_eq!(refused, (StatusCode::BAD_REQUEST, Some((subject.into(), vec![expected.into()]))));
+    let accepted = outcome(right, delivery(subject, target)).await;
+    assert_eq!(accepted, (StatusCode::OK, None));
+}
+
+async fn ok() -> &'static str {
+    "ok"
+}
+
+#[tokio::test]
+async fn cause_tls_ends_at_a_proxy() {
+    let published = "https://api.example.com/hook";
+    let wrong = base("http://api.example.com");
+    cause(
+        published,
+        "/hook",
+        wrong,
+        "http://api.example.com/hook",
+        base("https://api.example.com"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn cause_the_port_is_not_the_public_one() {
+    let published = "https://api.example.com/hook";
+    let wrong = base("https://api.example.com:3000");
+    cause(
+        published,
+        "/hook",
+        wrong,
+        "https://api.example.com:3000/hook",
+        base("https://api.example.com"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn cause_several_domains() {
+    let published = "https://www.example.com/hook";
+    let wrong = base("https://example.com");
+    let right = base("https://example.com").or(base("https://www.example.com"));
+    cause(published, "/hook", wrong, "https://example.com/hook", right).await;
+}
+
+#[tokio::test]
+async fn cause_preview_deployments() {
+    let published = "https://pr-7.preview.example.com/hook";
+    let of_preview = || {
+        PublicUrl::from_request(|head| {
+            let host = head.headers.get("x-forwarded-host")?.to_str().ok()?;
+            Some(format!("https://{host}{}", head.uri.path_and_query()?))
+        })
+    };
+    let mut request = delivery(published, "/hook");
+    request.headers_mut().insert("x-forwarded-host", "pr-7.preview.example.com".parse().unwrap());
+    assert_eq!(outcome(base("https://example.com"), delivery(published, "/hook")).await.0, 400);
+    assert_eq!(outcome(of_preview(), request).await, (StatusCode::OK, None));
+
+    // A closure that cannot tell is a set-up that cannot tell.
+    assert_eq!(
+        outcome(of_preview(), delivery(published, "/hook")).await,
+        (StatusCode::INTERNAL_SERVER_ERROR, None)
+    );
+    let or_exact = of_preview().or(exact(published));
+    assert_eq!(outcome(or_exact, delivery(published, "/hook")).await, (StatusCode::OK, None));
+}
+
+#[tokio::test]
+async fn cause_a_proxy_strips_a_prefix() {
+    let published = "https://api.example.com/jobs/hook?a=1";
+    let wrong = base("https://api.example.com");
+    let right = base("https://api.example.com/jobs");
+    cause(published, "/hook?a=1", wrong, "https://api.example.com/hook?a=1", right).await;
+}
+
+#[tokio::test]
+async fn cause_a_proxy_rewrites_the_path() {
+    let published = "https://api.example.com/hook";
+    let wrong = base("https://api.example.com");
+    let right = exact("https://api.example.com/hook");
+    cause(published, "/internal/v2/hook", wrong, "https://api.example.com/internal/v2/hook", right)
+        .await;
+}
+
+#[tokio::test]
+async fn cause_a_proxy_changes_the_query() {
+    let published = "https://api.example.com/hook?a=1";
+    let target = "/hook?a=1&via=proxy";
+    let right = PublicUrl::from_request(|head| {
+        let query = head.uri.query()?.strip_suffix("&via=proxy")?;
+        Some(format!("https://api.example.com{}?{query}", head.uri.path()))
+    });
+    let wrong = base("https://api.example.com");
+    cause(published, target, wrong, "https://api.example.com/hook?a=1&via=proxy", right).await;
+}
+
+#[tokio::test]
+async fn cause_the_path_is_written_otherwise() {
+    // One slash at the end does not count, case does.
+    let slash = delivery("https://api.example.com/hook/", "/hook");
+    assert_eq!(outcome(base(BASE), slash).await, (StatusCode::OK, None));
+    let published = "https://api.example.com/Hook";
+    let right = exact("https://api.example.com/Hook");
+    cause(published, "/hook", base(BASE), "https://api.example.com/hook", right).await;
+}
+
+/// A middleware that takes off a prefix itself, as axum's `nest` does, but without saying so.
+#[tokio::test]
+async fn cause_a_middleware_before_the_layer_rewrites_the_path() {
+    let strip = |mut request: Request<Body>| {
+        *request.uri_mut() = Uri::from_static("/hook");
+        request
+    };
+    let request = || delivery("https://api.example.com/api/hook", "/api/hook");
+    let handler = || Router::new().route("/hook", post(ok));
+    let outside = ServiceBuilder::new().map_request(strip).layer(layer()).service(handler());
+    assert_eq!(call(outside, request()).await.status(), StatusCode::BAD_REQUEST);
+    let inside = ServiceBuilder::new().layer(layer()).map_request(strip).service(handler());
+    assert_eq!(call(inside, request()).await.status(), StatusCode::OK);
+    let with_base = layer_for(base("https://api.example.com/api"));
+    let with_base = ServiceBuilder::new().map_request(strip).layer(with_base).service(handler());
+    assert_eq!(call(with_base, request()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn unchecked_takes_any_destination_and_says_so_in_its_name() {
+    for subject in ["https://elsewhere.example/x", "queue:resize", ""] {
+        let unchecked = PublicUrl::dangerous_unchecked();
+        assert_eq!(outcome(unchecked, delivery(subject, "/hook")).await, (StatusCode::OK, None));
+    }
+    let mut altered = delivery("https://elsewhere.example/x", "/hook");
+    *altered.body_mut() = "Hallo".into();
+    assert_eq!(outcome(PublicUrl::dangerous_unchecked(), altered).await.0, StatusCode::BAD_REQUEST);
+}
+
+/// The layer at every place of a router; each route answers only what was published to its path.
+#[tokio::test]
+async fn axum_everywhere() {
+    let routes = || Router::new().route("/hook", post(ok)).route("/other", post(ok));
+    let one_route =
+        |path| Router::new().route(path, post(ok).layer(layer())).route("/open", post(ok));
+    let places: Vec<(&str, &str, Router)> = vec![
+        ("whole router", "/hook", routes().layer(layer())),
+        ("route_layer", "/hook", routes().route_layer(layer())),
+        ("one route", "/hook", one_route("/hook")),
+        ("around a nest", "/api/hook", Router::new().nest("/api", routes()).layer(layer())),
+        ("in a nest", "/api/hook", Router::new().nest("/api", routes().layer(layer()))),
+        ("a route in a nest", "/api/hook", Router::new().nest("/api", one_route("/hook"))),
+        (
+            "below two nests",
+            "/api/v1/hook",
+            Router::new().nest("/api", Router::new().nest("/v1", routes().layer(layer()))),
+        ),
+        (
+            "between two nests",
+            "/api/v1/hook",
+            Router::new().nest("/api", Router::new().nest("/v1", routes()).layer(layer())),
+        ),
+        (
+            "a nested service",
+            "/api/hook",
+            Router::new().nest_service("/api", layer().layer(routes())),
+        ),
+        (
+            "a path with parameters",
+            "/7/hook",
+            Router::new().route("/{id}/hook", post(ok)).layer(layer()),
+        ),
+        ("a merged router", "/hook", Router::new().merge(routes().layer(layer()))),
+        ("the fallback", "/nowhere/else", Router::new().fallback(ok).layer(layer())),
+        (
+            "a nest's fallback",
+            "/api/else",
+            Router::new().nest("/api", Router::new().fallback(ok).layer(layer())),
+        ),
+    ];
+    for (place, path, app) in places {
+        let url = format!("{BASE}{path}");
+        let genuine = call(app.clone(), delivery(&url, path)).await;
+        assert_eq!(genuine.status(), StatusCode::OK, "{place}");
+        let with_query = format!("{path}?a=1&b=2");
+        let genuine =
+            call(app.clone(), delivery(&format!("{BASE}{with_query}"), &with_query)).await;
+        assert_eq!(genuine.status(), StatusCode::OK, "{place}, with a query");
+        // Published to what an inner router sees, to the parent, to a neighbour.
+        for other in ["/hook/hook", "/", "/other", "/api", "/v1/hook", "/hook-admin"] {
+            let replayed = call(app.clone(), delivery(&format!("{BASE}{other}"), path)).await;
+            assert_eq!(replayed.status(), StatusCode::BAD_REQUEST, "{place}: {other} at {path}");
+        }
+        if path.starts_with("/api") {
+            let inner = format!("{BASE}{}", path.strip_prefix("/api").unwrap());
+            let replayed = call(app, delivery(&inner, path)).await;
+            assert_eq!(replayed.status(), StatusCode::BAD_REQUEST, "{place}: {inner}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn behind_normalize_path() {
+    let app = Router::new().route("/hook", post(ok)).layer(layer());
+    let app = NormalizePathLayer::trim_trailing_slash().layer(app);
+    for (published, target) in
+        [("/hook/", "/hook/"), ("/hook", "/hook"), ("/hook/?a=1", "/hook/?a=1")]
+    {
+        let request = delivery(&format!("{BASE}{published}"), target);
+        assert_eq!(call(app.clone(), request).await.status(), StatusCode::OK, "{published}");
+    }
+    let request = delivery(&format!("{BASE}/other/"), "/hook/");
+    assert_eq!(call(app, request).await.status(), StatusCode::BAD_REQUEST);
+}
+
+/// HTTP/2 requests, and those through a forward proxy, carry an authority; it is the sender's word.
+#[tokio::test]
+async fn the_authority_of_a_request_is_not_asked() {
+    let app = || Router::new().nest("/api", Router::new().route("/hook", post(ok)).layer(layer()));
+    for authority in ["https://api.example.com", "https://10.0.0.7:3000", "http://evil.example"] {
+        let mut request =
+            delivery("https://api.example.com/api/hook", &format!("{authority}/api/hook"));
+        request.headers_mut().insert("host", "evil.example".parse().unwrap());
+        assert_eq!(call(app(), request).await.status(), StatusCode::OK, "{authority}");
+    }
+    let replayed = delivery("https://evil.example/api/hook", "https://evil.example/api/hook");
+    assert_eq!(call(app(), replayed).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_mismatch_is_a_page_for_the_operator_and_nothing_for_the_sender() {
+    let app = layer().layer(Router::new().fallback(ok));
+    let response = app.oneshot(delivery("https://elsewhere.example/x", "/hook")).await.unwrap();
+    let Some(Rejection::SubjectMismatch { subject, expected }) = response.extensions().get() else {
+        panic!("a mismatch");
+    };
+    assert_eq!(
+        (subject.as_str(), expected.as_slice()),
+        ("https://elsewhere.example/x", &["https://api.example.com/hook".to_owned()][..])
+    );
+    let answer = axum::body::to_bytes(response.into_response().into_body(), 10_000).await.unwrap();
+    let answer = String::from_utf8(answer.to_vec()).unwrap();
+    assert!(!answer.contains("example"), "{answer}");
+}
