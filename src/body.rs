@@ -135,11 +135,11 @@ impl<B: RequestBody> BodyReader<B> {
             return Poll::Ready(Ok(()));
         }
         loop {
-            self.check_limit(self.still_to_come())?;
+            self.check_limit(self.len().saturating_add(self.still_to_come()))?;
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let Ok(mut data) = frame.into_data() else { continue };
-                    self.check_limit(data.remaining())?;
+                    self.check_limit(self.len().saturating_add(data.remaining()))?;
                     let data = data.copy_to_bytes(data.remaining());
                     token.update(&data);
                     self.collect(data);
@@ -173,13 +173,18 @@ impl<B: RequestBody> BodyReader<B> {
         (!self.ended).then_some(self.body)
     }
 
-    fn check_limit(&self, more: usize) -> Result<(), Rejection> {
-        let read = match &self.collected {
-            Collected::Nothing => 0,
-            Collected::One(bytes) => bytes.len(),
-            Collected::Many(bytes) => bytes.len(),
-        };
-        if more > self.limit - read {
+    /// How many bytes were read.
+    pub(crate) fn len(&self) -> usize {
+        match (&self.collected, self.body.as_bytes()) {
+            (_, Some(bytes)) => bytes.len(),
+            (Collected::Nothing, None) => 0,
+            (Collected::One(bytes), None) => bytes.len(),
+            (Collected::Many(bytes), None) => bytes.len(),
+        }
+    }
+
+    fn check_limit(&self, total: usize) -> Result<(), Rejection> {
+        if total > self.limit {
             return Err(Rejection::BodyTooLarge { limit: self.limit });
         }
         Ok(())

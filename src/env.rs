@@ -14,6 +14,7 @@ impl SigningKeys {
     /// pairs of all regions are taken in as well: `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`,
     /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on. A delivery may then be
     /// signed with any of them; its `Upstash-Region` header is not signed and decides nothing.
+    /// Labels are `current`, `next`, `US_EAST_1 current`, and so on.
     ///
     /// # Errors
     ///
@@ -31,33 +32,40 @@ impl SigningKeys {
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
-        let is_set = |name: &str| variables.iter().any(|(set, _)| set == name);
+        let get =
+            |name: &str| variables.iter().find(|(set, _)| set == name).map(|(_, value)| value);
 
-        let mut names = vec![CURRENT.to_owned(), NEXT.to_owned()];
-        if is_set("QSTASH_REGION") {
+        let mut prefixes = vec![String::new()];
+        if get("QSTASH_REGION").is_some_and(|region| !region.is_empty()) {
             let mut regions: Vec<_> =
                 variables.iter().filter_map(|(name, _)| region(name)).collect();
             regions.sort_unstable();
             regions.dedup();
-            for region in regions {
-                names.extend([CURRENT, NEXT].map(|key| format!("{region}_{key}")));
-            }
+            prefixes.extend(regions.into_iter().map(|region| format!("{region}_")));
         }
-
-        let keys: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let error = |problem| SigningKeyError { name: name.clone(), problem };
-                let (_, value) = variables
-                    .iter()
-                    .find(|(set, _)| set == name)
-                    .ok_or(error(SigningKeyProblem::Missing))?;
-                let value = value.to_str().ok_or(error(SigningKeyProblem::NotUnicode))?;
-                Ok((name.as_str(), value))
-            })
-            .collect::<Result<_, _>>()?;
-        Self::from_named(keys)
+        prefixes
+            .into_iter()
+            .map(|prefix| pair(&prefix, get))
+            .reduce(|keys, more| Ok(keys?.or(more?)))
+            .expect("the plain pair is always looked for")
     }
+}
+
+/// The pair in two variables with this prefix, such as `US_EAST_1_`.
+fn pair<'a>(
+    prefix: &str,
+    get: impl Fn(&str) -> Option<&'a OsString>,
+) -> Result<SigningKeys, SigningKeyError> {
+    let names = [CURRENT, NEXT].map(|name| format!("{prefix}{name}"));
+    let read = |name: &String| {
+        let error = |problem| SigningKeyError { name: name.clone(), problem };
+        let value = get(name).ok_or_else(|| error(SigningKeyProblem::Missing))?;
+        value.to_str().ok_or_else(|| error(SigningKeyProblem::NotUnicode))
+    };
+    let [current, next] = &names;
+    let keys = [read(current)?, read(next)?];
+    let label = prefix.strip_suffix('_').map_or(String::new(), |region| format!("{region} "));
+    SigningKeys::pair(&label, [current, next], keys)
 }
 
 /// `US_EAST_1` from `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`. Only what has the shape of a region:
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn both_variables_are_taken() {
-        assert_eq!(format!("{:?}", from(&PAIR).unwrap()), "SigningKeys(2 redacted)");
+        assert_eq!(format!("{:?}", from(&PAIR).unwrap()), r#"SigningKeys["current", "next"]"#);
     }
 
     #[test]
@@ -147,9 +155,19 @@ mod tests {
             ("US_EAST_1QSTASH_CURRENT_SIGNING_KEY", ""),
         ];
         let all = [&PAIR[..], &regions].concat();
-        assert_eq!(format!("{:?}", from(&all).unwrap()), "SigningKeys(2 redacted)");
+        assert_eq!(format!("{:?}", from(&all).unwrap()), r#"SigningKeys["current", "next"]"#);
         let migrating = [&all[..], &[("QSTASH_REGION", "US_EAST_1")]].concat();
-        assert_eq!(format!("{:?}", from(&migrating).unwrap()), "SigningKeys(6 redacted)");
+        let labels = [
+            "current",
+            "next",
+            "EU_CENTRAL_1 current",
+            "EU_CENTRAL_1 next",
+            "US_EAST_1 current",
+            "US_EAST_1 next",
+        ];
+        assert_eq!(format!("{:?}", from(&migrating).unwrap()), format!("SigningKeys{labels:?}"));
+        let no_region = [&all[..], &[("QSTASH_REGION", "")]].concat();
+        assert_eq!(format!("{:?}", from(&no_region).unwrap()), r#"SigningKeys["current", "next"]"#);
 
         let half = [&PAIR[..], &regions[..1], &[("QSTASH_REGION", "US_EAST_1")]].concat();
         let name = "US_EAST_1_QSTASH_NEXT_SIGNING_KEY".to_owned();

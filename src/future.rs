@@ -17,6 +17,7 @@ use crate::{
     Rejection, RequestBody, ResponseBody, VerifiedToken,
     body::{BodyReader, poll_drain},
     layer::Settings,
+    log,
 };
 
 pin_project! {
@@ -135,6 +136,7 @@ impl<S, B: RequestBody> Reading<S, B> {
         let Self { mut head, body, token, ready, settings } = self;
         match read.and_then(|()| Ok(token.finish()?)) {
             Ok(claims) => {
+                log::accepted(&head, &claims, body.len());
                 head.extensions.insert(claims);
                 Ok((ready, Request::from_parts(head, body.into_whole())))
             }
@@ -145,6 +147,7 @@ impl<S, B: RequestBody> Reading<S, B> {
 
 impl<B: RequestBody> Rejecting<B> {
     fn new(head: &Parts, rest: Option<B>, rejection: Rejection, settings: Arc<Settings>) -> Self {
+        log::rejected(head, &rejection);
         // Who waits for a `100 Continue` has not sent the body; reading it would ask for it.
         let not_sent = head.headers.contains_key(EXPECT);
         let to_drain = if not_sent { 0 } else { settings.drain_limit };

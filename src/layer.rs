@@ -10,7 +10,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, request::Parts};
 use tower_layer::Layer;
 
-use crate::{PublicUrl, QStashVerify, Rejection, SigningKeys, VerifiedToken, Verifier};
+use crate::{
+    PublicUrl, QStashVerify, Rejection, SigningKeys, SigningKeysHandle, VerifiedToken,
+    verify::verify_token,
+};
 
 const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
@@ -46,7 +49,8 @@ type RejectionResponse = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Settings {
-    verifier: Verifier,
+    keys: SigningKeysHandle,
+    clock_tolerance: Duration,
     public_url: PublicUrl,
     pub(crate) body_limit: usize,
     pub(crate) drain_limit: usize,
@@ -58,7 +62,8 @@ impl QStashVerifyLayer {
     /// Accepts deliveries signed with one of `keys` and published to `public_url`.
     pub fn new(keys: SigningKeys, public_url: PublicUrl) -> Self {
         let settings = Settings {
-            verifier: Verifier::new(keys),
+            keys: SigningKeysHandle::new(keys),
+            clock_tolerance: Duration::ZERO,
             public_url,
             body_limit: DEFAULT_BODY_LIMIT,
             drain_limit: DEFAULT_DRAIN_LIMIT,
@@ -71,9 +76,7 @@ impl QStashVerifyLayer {
     /// How far this machine's clock may be off when the claims `nbf` and `exp` are checked.
     /// Default: zero.
     pub fn clock_tolerance(self, tolerance: Duration) -> Self {
-        self.with(|settings| {
-            settings.verifier = settings.verifier.clone().clock_tolerance(tolerance);
-        })
+        self.with(|settings| settings.clock_tolerance = tolerance)
     }
 
     /// The largest body accepted, in bytes; a larger one is answered with 413. Default: 1 MiB,
@@ -105,6 +108,12 @@ impl QStashVerifyLayer {
         self.with(|settings| settings.rejection_response = Arc::new(response))
     }
 
+    /// A handle that replaces the signing keys of every service this layer makes, even while they
+    /// run.
+    pub fn signing_keys_handle(&self) -> SigningKeysHandle {
+        self.settings.keys.clone()
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
@@ -123,8 +132,8 @@ impl Settings {
     /// All that can be said about a request before one byte of its body is read.
     pub(crate) fn verify_head(&self, head: &Parts) -> Result<VerifiedToken, Rejection> {
         let token = signature(&head.headers)?;
-        self.verifier
-            .verify_token_for(token, (self.clock)(), |subject| self.public_url.check(subject, head))
+        let check_subject = |subject: &str| self.public_url.check(subject, head);
+        verify_token(&self.keys.load(), self.clock_tolerance, token, (self.clock)(), check_subject)
     }
 
     pub(crate) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
@@ -137,7 +146,8 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("verifier", &self.verifier)
+            .field("keys", &self.keys.load())
+            .field("clock_tolerance", &self.clock_tolerance)
             .field("public_url", &self.public_url)
             .field("body_limit", &self.body_limit)
             .field("drain_limit", &self.drain_limit)

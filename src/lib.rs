@@ -125,26 +125,37 @@
 //! | `signer` | `Signer`, to test handlers without QStash |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod answer;
 mod body;
+mod delivery;
 mod env;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod layer;
+mod log;
 mod public_url;
 mod rejection;
+mod rotation;
 mod service;
 #[cfg(feature = "signer")]
 mod signer;
 mod verify;
 
+#[cfg(feature = "axum")]
+pub use crate::extract::MissingLayer;
 #[cfg(feature = "signer")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signer")))]
 pub use crate::signer::{Signer, UnsignedToken};
 pub use crate::{
+    answer::{non_retryable, retry_after},
     body::{RequestBody, ResponseBody},
+    delivery::UnsignedDelivery,
     future::ResponseFuture,
     layer::QStashVerifyLayer,
     public_url::{PublicUrl, PublicUrlError},
     rejection::Rejection,
+    rotation::SigningKeysHandle,
     service::QStashVerify,
     verify::{
         Claims, NumericDate, SigningKeyError, SigningKeys, VerifiedToken, Verifier, VerifyError,

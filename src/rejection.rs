@@ -3,9 +3,9 @@
 use std::{error::Error, fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{Response, StatusCode};
 
-use crate::VerifyError;
+use crate::{VerifyError, answer};
 
 /// Why the layer answered a request itself.
 ///
@@ -69,11 +69,7 @@ impl Rejection {
 
     /// The default answer: [`status`](Self::status) and `{"error": "…"}`.
     pub fn response(&self) -> Response<Bytes> {
-        let json = serde_json::json!({ "error": self.to_string() });
-        let mut response = Response::new(Bytes::from(json.to_string()));
-        *response.status_mut() = self.status();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        answer::error(self.status(), &self.to_string())
     }
 
     /// An answer that makes QStash give up at once: status 489 and
@@ -92,10 +88,7 @@ impl Rejection {
     /// at once.
     pub fn non_retryable_response(&self) -> Response<Bytes> {
         let mut response = self.response();
-        *response.status_mut() = StatusCode::from_u16(489).expect("489 is between 100 and 999");
-        response
-            .headers_mut()
-            .insert("upstash-nonretryable-error", HeaderValue::from_static("true"));
+        answer::make_non_retryable(&mut response);
         response
     }
 }

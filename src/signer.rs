@@ -10,7 +10,13 @@ use hmac::Mac;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::verify::{KeyedMac, NumericDate, SigningKeyError, SigningKeys, keyed_mac};
+use bytes::Bytes;
+use http::Request;
+
+use crate::{
+    RequestBody,
+    verify::{KeyedMac, NumericDate, SigningKeyError, check, development_mac, keyed_mac},
+};
 
 /// Signs tokens with the claims that QStash sends today, to test receivers with.
 ///
@@ -38,18 +44,23 @@ impl Signer {
     ///
     /// Those of [`SigningKeys::new`], for the argument `key`.
     pub fn new(key: &str) -> Result<Self, SigningKeyError> {
-        SigningKeys::from_named([("key", key)])?;
+        check("key", key)?;
         Ok(Self { mac: keyed_mac(key) })
+    }
+
+    /// A signer with the published current key of the local development server, for receivers that
+    /// take [`SigningKeys::insecure_development_server`](crate::SigningKeys::insecure_development_server).
+    pub fn insecure_development_server() -> Self {
+        Self { mac: development_mac() }
     }
 
     /// A token as QStash makes it for a message to `url` with this body, made at `now` and good
     /// for 300 seconds.
     pub fn token(&self, url: &str, body: &[u8], now: SystemTime) -> UnsignedToken<'_> {
         let now = NumericDate::from(now).as_secs();
-        let body = BASE64_URL_SAFE.encode(Sha256::digest(body));
         let claims = json!({
             "aud": "",
-            "body": body,
+            "body": BASE64_URL_SAFE.encode(Sha256::digest(body)),
             "exp": now.saturating_add(300),
             "iat": now,
             "iss": "Upstash",
@@ -59,7 +70,13 @@ impl Signer {
             "sub": url,
         });
         let header = json!({ "alg": "HS256", "typ": "JWT" });
-        UnsignedToken { signer: self, header: object(header), claims: object(claims) }
+        UnsignedToken {
+            signer: self,
+            header: object(header),
+            claims: object(claims),
+            url: url.into(),
+            body: Bytes::copy_from_slice(body),
+        }
     }
 
     /// Signs any two texts as the header and the claims of a token, well-formed or not.
@@ -93,6 +110,8 @@ pub struct UnsignedToken<'a> {
     signer: &'a Signer,
     header: Map<String, Value>,
     claims: Map<String, Value>,
+    url: String,
+    body: Bytes,
 }
 
 impl UnsignedToken<'_> {
@@ -119,6 +138,16 @@ impl UnsignedToken<'_> {
     pub fn sign(self) -> String {
         let [header, claims] = [self.header, self.claims].map(|part| Value::from(part).to_string());
         self.signer.sign_raw(header.as_bytes(), claims.as_bytes())
+    }
+
+    /// The whole delivery: a `POST` to the URL, with the body and the signed token.
+    ///
+    /// # Errors
+    ///
+    /// A URL that [`http::Uri`] does not take, such as `https://example.com/a b`.
+    pub fn request<B: RequestBody>(self) -> http::Result<Request<B>> {
+        let (url, body) = (self.url.clone(), self.body.clone());
+        Request::post(url).header("upstash-signature", self.sign()).body(B::from_bytes(body))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The claims of a token: their types, the rules they must meet, and the body they vouch for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::digest::CtOutput;
@@ -21,6 +21,8 @@ pub struct Claims {
     expires_at: NumericDate,
     not_before: Option<NumericDate>,
     issued_at: Option<NumericDate>,
+    key: Arc<str>,
+    key_is_next: bool,
 }
 
 impl Claims {
@@ -49,6 +51,17 @@ impl Claims {
     /// `iat`: when the token was made. No rule depends on it.
     pub fn issued_at(&self) -> Option<NumericDate> {
         self.issued_at
+    }
+
+    /// The label of the signing key that made the signature, such as `current`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether that key is a *next* one: the keys were rolled, and a second roll would lock QStash
+    /// out unless the configured keys are brought up to date first.
+    pub fn key_is_next(&self) -> bool {
+        self.key_is_next
     }
 }
 
@@ -107,7 +120,7 @@ struct RawClaims<'a> {
 
 /// Checks every claim but the body: types, `iss`, `sub`, `nbf`, `exp`.
 pub(super) fn check<E: From<VerifyError>>(
-    signed: &SignedClaims,
+    signed: &SignedClaims<'_>,
     check_subject: impl FnOnce(&str) -> Result<(), E>,
     now: NumericDate,
     clock_tolerance: Duration,
@@ -142,6 +155,8 @@ pub(super) fn check<E: From<VerifyError>>(
         expires_at,
         not_before,
         issued_at,
+        key: Arc::clone(&signed.key.label),
+        key_is_next: signed.key.is_next,
     };
     Ok(VerifiedToken { claims, body_hash, hasher: Sha256::new() })
 }

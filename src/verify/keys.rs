@@ -12,10 +12,31 @@ const DEVELOPMENT_KEYS: [&str; 2] =
 /// The signing keys that a delivery may be signed with, in the order they are tried.
 ///
 /// The Upstash console shows two: QStash signs with the *current* key, and with the *next* one
-/// after a roll. Cloning is cheap; `Debug` never shows a key.
+/// after a roll. Each has a label, which shows up in logs and in
+/// [`Claims::key`](crate::Claims::key). Cloning is cheap; `Debug` shows labels, never a key.
+///
+/// ```
+/// use tower_qstash::SigningKeys;
+///
+/// // Two accounts that deliver to one service.
+/// let keys = SigningKeys::new("sig_current", "sig_next")?
+///     .or(SigningKeys::labelled("tenant", "sig_tenant_current", "sig_tenant_next")?);
+/// assert_eq!(
+///     format!("{keys:?}"),
+///     r#"SigningKeys["current", "next", "tenant current", "tenant next"]"#
+/// );
+/// # Ok::<(), tower_qstash::SigningKeyError>(())
+/// ```
 #[derive(Clone)]
 pub struct SigningKeys {
-    keys: Arc<[KeyedMac]>,
+    keys: Arc<[SigningKey]>,
+}
+
+#[derive(Clone)]
+pub(super) struct SigningKey {
+    pub(super) label: Arc<str>,
+    pub(super) is_next: bool,
+    mac: KeyedMac,
 }
 
 /// A key, already scheduled into the two SHA-256 states of its HMAC.
@@ -23,6 +44,7 @@ pub(crate) type KeyedMac = Hmac<Sha256>;
 
 impl SigningKeys {
     /// The current and the next signing key, as the Upstash console shows them, `sig_` included.
+    /// Their labels are `current` and `next`.
     ///
     /// ```
     /// use tower_qstash::SigningKeys;
@@ -39,37 +61,82 @@ impl SigningKeys {
     /// - a published key of the local development server: see
     ///   [`insecure_development_server`](Self::insecure_development_server).
     pub fn new(current: &str, next: &str) -> Result<Self, SigningKeyError> {
-        Self::from_named([("current", current), ("next", next)])
+        Self::pair("", ["current", "next"], [current, next])
+    }
+
+    /// A pair whose labels are `«label» current` and `«label» next`: a tenant's, a region's.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new), and a label that starts with `sig_`: it would be a key, given
+    /// in the wrong place and on its way into the logs.
+    pub fn labelled(label: &str, current: &str, next: &str) -> Result<Self, SigningKeyError> {
+        if label.starts_with("sig_") {
+            return Err(SigningKeyError {
+                name: "label".into(),
+                problem: SigningKeyProblem::Label,
+            });
+        }
+        Self::pair(&format!("{label} "), ["current", "next"], [current, next])
     }
 
     /// **Insecure.** The published keys of the local development server
     /// (`npx @upstash/qstash-cli dev`). Anyone can sign with them.
     pub fn insecure_development_server() -> Self {
-        Self { keys: DEVELOPMENT_KEYS.iter().map(|key| keyed_mac(key)).collect() }
+        let [current, next] = DEVELOPMENT_KEYS;
+        Self {
+            keys: Arc::new([
+                SigningKey::new("development server current".into(), false, current),
+                SigningKey::new("development server next".into(), true, next),
+            ]),
+        }
     }
 
-    /// Each key with the name of the argument or variable it came from, for the error.
-    pub(crate) fn from_named<'a>(
-        named: impl IntoIterator<Item = (&'a str, &'a str)>,
+    /// These keys, then those of `other`.
+    #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "like `PublicUrl::or`: both are set-up, used once"
+    )]
+    pub fn or(self, other: Self) -> Self {
+        Self { keys: self.keys.iter().chain(&*other.keys).cloned().collect() }
+    }
+
+    /// `names` are those of the arguments or variables that the keys come from, for the error.
+    pub(crate) fn pair(
+        label: &str,
+        names: [&str; 2],
+        [current, next]: [&str; 2],
     ) -> Result<Self, SigningKeyError> {
-        let keys = named.into_iter().map(|(name, key)| {
-            check(key).map_err(|problem| SigningKeyError { name: name.into(), problem })?;
-            Ok(keyed_mac(key))
-        });
-        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+        for (name, key) in names.into_iter().zip([current, next]) {
+            check(name, key)?;
+        }
+        Ok(Self {
+            keys: Arc::new([
+                SigningKey::new(format!("{label}current"), false, current),
+                SigningKey::new(format!("{label}next"), true, next),
+            ]),
+        })
     }
 
-    /// Whether one of the keys made `signature` over `message`; each is tried in constant time.
-    pub(super) fn verify(&self, message: &[u8], signature: &[u8; 32]) -> bool {
+    /// The first key that made `signature` over `message`; each is tried in constant time.
+    pub(super) fn find(&self, message: &[u8], signature: &[u8; 32]) -> Option<&SigningKey> {
         self.keys
             .iter()
-            .any(|key| key.clone().chain_update(message).verify_slice(signature).is_ok())
+            .find(|key| key.mac.clone().chain_update(message).verify_slice(signature).is_ok())
     }
 }
 
 impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKeys({} redacted)", self.keys.len())
+        f.write_str("SigningKeys")?;
+        f.debug_list().entries(self.keys.iter().map(|key| &key.label)).finish()
+    }
+}
+
+impl SigningKey {
+    fn new(label: String, is_next: bool, key: &str) -> Self {
+        Self { label: label.into(), is_next, mac: keyed_mac(key) }
     }
 }
 
@@ -89,6 +156,7 @@ pub(crate) enum SigningKeyProblem {
     Empty,
     WhiteSpace,
     Published,
+    Label,
 }
 
 impl SigningKeyError {
@@ -118,6 +186,9 @@ impl fmt::Display for SigningKeyError {
                 f,
                 "the signing key {name} has white space around it; remove the spaces or line breaks"
             ),
+            SigningKeyProblem::Label => {
+                f.write_str("the label of a pair of signing keys starts with sig_, as a key does; give the label first")
+            }
             SigningKeyProblem::Published => write!(
                 f,
                 "the signing key {name} is the local development server's published one, with which anyone can sign; \
@@ -129,18 +200,25 @@ impl fmt::Display for SigningKeyError {
 
 impl std::error::Error for SigningKeyError {}
 
-fn check(key: &str) -> Result<(), SigningKeyProblem> {
-    if key.is_empty() {
-        Err(SigningKeyProblem::Empty)
+pub(crate) fn check(name: &str, key: &str) -> Result<(), SigningKeyError> {
+    let problem = if key.is_empty() {
+        SigningKeyProblem::Empty
     } else if key.trim() != key {
-        Err(SigningKeyProblem::WhiteSpace)
+        SigningKeyProblem::WhiteSpace
     } else if DEVELOPMENT_KEYS.contains(&key) {
-        Err(SigningKeyProblem::Published)
+        SigningKeyProblem::Published
     } else {
-        Ok(())
-    }
+        return Ok(());
+    };
+    Err(SigningKeyError { name: name.into(), problem })
 }
 
 pub(crate) fn keyed_mac(key: &str) -> KeyedMac {
     KeyedMac::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length (RFC 2104 §2)")
+}
+
+/// The key that the local development server signs with.
+#[cfg(feature = "signer")]
+pub(crate) fn development_mac() -> KeyedMac {
+    keyed_mac(DEVELOPMENT_KEYS[0])
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 pub(crate) use self::keys::SigningKeyProblem;
 #[cfg(feature = "signer")]
-pub(crate) use self::keys::{KeyedMac, keyed_mac};
+pub(crate) use self::keys::{KeyedMac, check, development_mac, keyed_mac};
 pub use self::{
     claims::{Claims, VerifiedToken},
     error::VerifyError,
@@ -137,7 +137,7 @@ impl Verifier {
         url: &str,
         now: SystemTime,
     ) -> Result<VerifiedToken, VerifyError> {
-        self.verify_token_for(token, now, |subject| {
+        verify_token(&self.keys, self.clock_tolerance, token, now, |subject| {
             if url::same_destination(subject, url) {
                 Ok(())
             } else {
@@ -145,16 +145,17 @@ impl Verifier {
             }
         })
     }
+}
 
-    /// Like [`verify_token`](Self::verify_token), where it takes more than one URL to tell whether
-    /// the claim `sub` is meant for this endpoint.
-    pub(crate) fn verify_token_for<E: From<VerifyError>>(
-        &self,
-        token: &str,
-        now: SystemTime,
-        check_subject: impl FnOnce(&str) -> Result<(), E>,
-    ) -> Result<VerifiedToken, E> {
-        let signed = token::authenticate(token, &self.keys)?;
-        claims::check(&signed, check_subject, now.into(), self.clock_tolerance)
-    }
+/// Like [`Verifier::verify_token`], where it takes more than one URL to tell whether the claim
+/// `sub` is meant for this endpoint.
+pub(crate) fn verify_token<E: From<VerifyError>>(
+    keys: &SigningKeys,
+    clock_tolerance: Duration,
+    token: &str,
+    now: SystemTime,
+    check_subject: impl FnOnce(&str) -> Result<(), E>,
+) -> Result<VerifiedToken, E> {
+    let signed = token::authenticate(token, keys)?;
+    claims::check(&signed, check_subject, now.into(), clock_tolerance)
 }

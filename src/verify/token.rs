@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{SigningKeys, VerifyError, json};
+use super::{SigningKeys, VerifyError, json, keys::SigningKey};
 
 /// QStash's tokens are under 1 KiB; more than this is not worth a MAC.
 const MAX_LENGTH: usize = 8 * 1024;
@@ -12,11 +12,15 @@ const MAX_LENGTH: usize = 8 * 1024;
 /// The bytes of the claims, out of a token that one of the keys signed.
 ///
 /// Having it proves that the MAC is good and that the header asks for nothing but HS256.
-pub(super) struct SignedClaims {
+pub(super) struct SignedClaims<'a> {
     pub(super) json: Vec<u8>,
+    pub(super) key: &'a SigningKey,
 }
 
-pub(super) fn authenticate(token: &str, keys: &SigningKeys) -> Result<SignedClaims, VerifyError> {
+pub(super) fn authenticate<'a>(
+    token: &str,
+    keys: &'a SigningKeys,
+) -> Result<SignedClaims<'a>, VerifyError> {
     if token.len() > MAX_LENGTH {
         return Err(VerifyError::TokenTooLong { length: token.len() });
     }
@@ -27,12 +31,10 @@ pub(super) fn authenticate(token: &str, keys: &SigningKeys) -> Result<SignedClai
         Ok(32) => {}
         _ => return Err(VerifyError::InvalidEncoding { segment: "signature" }),
     }
-    if !keys.verify(message.as_bytes(), &tag) {
-        return Err(VerifyError::SignatureMismatch);
-    }
+    let key = keys.find(message.as_bytes(), &tag).ok_or(VerifyError::SignatureMismatch)?;
 
     check_header(&decode(header, "header")?)?;
-    Ok(SignedClaims { json: decode(claims, "claims")? })
+    Ok(SignedClaims { json: decode(claims, "claims")?, key })
 }
 
 /// `header.claims` (what is signed), `header`, `claims`, `signature`.

@@ -1,0 +1,67 @@
+//! Answers to QStash that mean more than their status.
+
+use std::time::Duration;
+
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+
+/// For a handler: this message will never work, stop retrying. Status 489 and
+/// `Upstash-NonRetryable-Error: true`; QStash moves the message to the dead letter queue at once.
+///
+/// The body is any that can be made from a `String`: `axum::body::Body`, `lambda_http::Body`,
+/// `Full<Bytes>`, `String`.
+///
+/// ```
+/// use http::Response;
+///
+/// fn handle(order: Option<u32>) -> Response<String> {
+///     match order {
+///         None => tower_qstash::non_retryable("there is no such order"),
+///         Some(_) => Response::new("done".to_owned()),
+///     }
+/// }
+/// assert_eq!(handle(None).status(), 489);
+/// ```
+///
+/// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry).
+pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
+    let mut response = error(StatusCode::BAD_REQUEST, reason);
+    make_non_retryable(&mut response);
+    response
+}
+
+/// For a handler: not now, try again after `delay`. Status 503 and `Retry-After`, in whole seconds,
+/// rounded up.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let response: http::Response<String> =
+///     tower_qstash::retry_after(Duration::from_millis(1500), "the printer is busy");
+/// assert_eq!(response.status(), 503);
+/// assert_eq!(response.headers()["retry-after"], "2");
+/// ```
+///
+/// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry), RFC 9110 §10.2.3.
+pub fn retry_after<B: From<String>>(delay: Duration, reason: &str) -> Response<B> {
+    let rounded_up = delay.as_secs().saturating_add((delay.subsec_nanos() > 0).into());
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason);
+    response.headers_mut().insert(RETRY_AFTER, rounded_up.into());
+    response
+}
+
+/// `{"error": "…"}`, as the layer itself answers.
+pub(crate) fn error<B: From<String>>(status: StatusCode, reason: &str) -> Response<B> {
+    let json = serde_json::json!({ "error": reason }).to_string();
+    let mut response = Response::new(json.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(crate) fn make_non_retryable<B>(response: &mut Response<B>) {
+    *response.status_mut() = StatusCode::from_u16(489).expect("489 is between 100 and 999");
+    response.headers_mut().insert("upstash-nonretryable-error", HeaderValue::from_static("true"));
+}
