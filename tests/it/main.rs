@@ -1,5 +1,6 @@
 //! All integration tests in one binary: it links once.
 
+mod operation;
 mod public_url;
 mod support;
 mod url;
