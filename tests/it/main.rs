@@ -8,4 +8,6 @@ mod url;
 mod bad_input;
 mod contract;
 mod core;
+mod lambda_events;
+mod lambda_runtime;
 mod manifest;
