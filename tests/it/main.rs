@@ -10,4 +10,5 @@ mod contract;
 mod core;
 mod lambda_events;
 mod lambda_runtime;
+mod lambda_service;
 mod manifest;
