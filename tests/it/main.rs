@@ -5,6 +5,7 @@ mod public_url;
 mod support;
 mod url;
 
+mod axum_tcp;
 mod bad_input;
 mod contract;
 mod core;
