@@ -9,6 +9,7 @@ mod axum_tcp;
 mod bad_input;
 mod contract;
 mod core;
+mod examples;
 mod lambda_events;
 mod lambda_runtime;
 mod lambda_service;
