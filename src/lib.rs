@@ -147,6 +147,7 @@
 
 mod answer;
 mod body;
+mod body_reader;
 mod delivery;
 mod env;
 #[cfg(feature = "axum")]
