@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
@@ -20,15 +19,10 @@ use tokio::{
 };
 use tower_qstash::QStashVerifyLayer;
 
-use crate::support::{BASE, current, layer, next, now, stranger};
+use crate::support::{BASE, current, in_time, layer, next, now, stranger};
 
 const LIMIT: usize = 1024 * 1024;
 const DRAIN: usize = 64 * 1024;
-
-/// Long enough that only a server that hangs runs into it.
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("in time")
-}
 
 /// A receiver that echoes bodies and counts the calls of its handler.
 struct Receiver {
