@@ -183,6 +183,20 @@ async fn without_its_settings_the_receiver_says_what_to_set_and_stops() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_setting_that_is_not_text_is_not_taken_for_a_missing_one() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    for variable in ["PUBLIC_URL", "BIND"] {
+        let mut command = command("axum", &[], &[KEYS[0], KEYS[1], ("BIND", "127.0.0.1:0")]);
+        command.env(variable, OsStr::from_bytes(b"\xFF"));
+        let output = in_time(command.output()).await.expect("the example starts");
+        let said = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.starts_with(variable) && said.lines().count() == 1, "{said}");
+    }
+}
+
 /// The two commands that the README gives side by side, with keys and with `--dev-server`.
 #[tokio::test]
 async fn send_delivers_to_a_running_receiver() {
