@@ -37,8 +37,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
         }
         _ => return Err("usage: cargo run --example axum -- [--dev-server]".into()),
     };
-    let public_url = env::var("PUBLIC_URL").unwrap_or("http://localhost:3000".into());
-    let bind = env::var("BIND").unwrap_or("127.0.0.1:3000".into());
+    let public_url = variable("PUBLIC_URL", "http://localhost:3000")?;
+    let bind = variable("BIND", "127.0.0.1:3000")?;
 
     let base = PublicUrl::base(&public_url).map_err(|error| format!("PUBLIC_URL: {error}"))?;
     let routes = || Router::new().route("/webhook", post(webhook));
@@ -50,4 +50,12 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     println!("listening on {address}, for messages published to {public_url}/webhook");
     Ok(axum::serve(listener, app).await?)
+}
+
+/// One that is set but not UTF-8 is a mistake, not a wish for the default.
+fn variable(name: &str, default: &str) -> Result<String, String> {
+    match env::var(name) {
+        Err(env::VarError::NotPresent) => Ok(default.into()),
+        value => value.map_err(|error| format!("{name}: {error}")),
+    }
 }

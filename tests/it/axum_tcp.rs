@@ -6,12 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use axum::{Router, body::Bytes, extract::DefaultBodyLimit, routing::post};
 use http::{Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,10 +19,10 @@ use tokio::{
 };
 use tower_qstash::QStashVerifyLayer;
 
-use crate::support::{BASE, current, layer, next, now, stranger};
+use crate::support::{BASE, current, in_time, layer, next, now, stranger};
 
-/// Long enough that only a server that hangs runs into it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: usize = 1024 * 1024;
+const DRAIN: usize = 64 * 1024;
 
 /// A receiver that echoes bodies and counts the calls of its handler.
 struct Receiver {
@@ -58,6 +58,15 @@ impl Receiver {
             read: Vec::new(),
         }
     }
+
+    /// An HTTP/2 connection by prior knowledge.
+    async fn http_2(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.expect("the receiver is up");
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = in_time(handshake).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        sender
+    }
 }
 
 /// One HTTP/1.1 connection, written and read by hand.
@@ -73,8 +82,7 @@ struct Answer {
 
 impl Connection {
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).await.expect("the receiver reads");
-        self.stream.flush().await.expect("the receiver reads");
+        in_time(self.stream.write_all(bytes.as_ref())).await.expect("the receiver reads");
     }
 
     /// The next answer on this connection.
@@ -99,10 +107,7 @@ impl Connection {
                 }
             }
             let mut buffer = [0; 64 * 1024];
-            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer))
-                .await
-                .expect("in time");
-            match read {
+            match in_time(self.stream.read(&mut buffer)).await {
                 Ok(0) | Err(_) => return None,
                 Ok(count) => self.read.extend_from_slice(&buffer[..count]),
             }
@@ -238,7 +243,62 @@ async fn who_expects_100_continue_is_told_at_once() {
     assert_eq!(connection.answer().await.status, 100);
     connection.send("Hello").await;
     assert_eq!(connection.answer().await.status, 200);
+    connection.send(head(&token(b"Hello"), expect)).await;
+    assert_eq!(connection.answer().await.status, 100);
+    connection.send("Hallo").await;
+    assert_eq!(connection.answer().await.status, 400);
     assert_eq!(receiver.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_declared_body_over_the_limit_is_not_waited_for() {
+    let too_large = binary(LIMIT + 1);
+    let declared = head(&token(&too_large), &format!("Content-Length: {}\r\n", too_large.len()));
+
+    let receiver = Receiver::start(layer().drain_limit(0)).await;
+    let mut connection = receiver.connect().await;
+    connection.send(&declared).await;
+    assert_eq!(connection.answer().await.status, 413, "answered without a byte of the body");
+
+    // No more of it is waited for than is drained; nor is it where the head is forged.
+    let receiver = Receiver::start(layer()).await;
+    let forged = declared.replace(&token(&too_large), &forged(&too_large));
+    for (head, status) in [(declared, 413), (forged, 400)] {
+        let mut connection = receiver.connect().await;
+        connection.send(head).await;
+        connection.send(&too_large[..DRAIN]).await;
+        assert_eq!(connection.answer().await.status, status);
+    }
+    assert_eq!(receiver.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_streamed_body_is_refused_once_it_is_over_the_limit() {
+    let receiver = Receiver::start(layer()).await;
+    let mut connection = receiver.connect().await;
+    let too_large = binary(LIMIT + 1);
+    let (largest, one_more) = too_large.split_at(LIMIT);
+    let chunked = "Transfer-Encoding: chunked\r\n";
+
+    connection.send(head(&token(largest), chunked)).await;
+    connection.send(chunk(largest)).await;
+    connection.send("0\r\n\r\n").await;
+    let answer = connection.answer().await;
+    assert_eq!((answer.status, answer.body == largest), (200, true));
+
+    // A byte too many, and the connection lives on.
+    connection.send(head(&token(&too_large), chunked)).await;
+    connection.send([chunk(largest), chunk(one_more)].concat()).await;
+    connection.send("0\r\n\r\n").await;
+    assert_eq!(connection.answer().await.status, 413);
+    connection.send(sized(&token(b"Hello"), b"Hello")).await;
+    assert_eq!(connection.answer().await.status, 200);
+
+    // A body that never ends is answered all the same.
+    connection.send(head(&token(&too_large), chunked)).await;
+    connection.send([chunk(largest), chunk(one_more), chunk(&largest[..DRAIN])].concat()).await;
+    assert_eq!(connection.answer().await.status, 413);
+    assert_eq!(receiver.calls(), 2);
 }
 
 /// The reason reaches the sender, and the connection lives on, where the body is within the drain
@@ -271,6 +331,10 @@ async fn a_sender_that_hangs_up_harms_nobody() {
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"3\r\nHel\r\n"),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"5\r\nHel"),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"zz\r\n"),
+        // All that was signed has come, and still it is not the end.
+        (token(b"Hello"), "Content-Length: 6\r\n", b"Hello"),
+        (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"5\r\nHello\r\n"),
+        (token(b""), "Transfer-Encoding: chunked\r\n", b""),
         (forged(b"Hello"), "Content-Length: 5\r\n", b"Hel"),
     ] {
         let mut connection = receiver.connect().await;
@@ -286,7 +350,7 @@ async fn a_sender_that_hangs_up_harms_nobody() {
         assert_eq!(next.answer().await.status, 200);
         assert_eq!(receiver.calls(), before + 1);
     }
-    assert_eq!(receiver.calls(), 5, "only the whole ones");
+    assert_eq!(receiver.calls(), 8, "only the whole ones");
 }
 
 #[tokio::test]
@@ -322,13 +386,7 @@ async fn bad_signature_headers_on_the_wire() {
 #[tokio::test]
 async fn http_2_deliveries_side_by_side() {
     let receiver = Receiver::start(layer()).await;
-    let stream = TcpStream::connect(receiver.address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-
+    let sender = receiver.http_2().await;
     let mut deliveries = tokio::task::JoinSet::new();
     for index in 0..40 {
         let mut sender = sender.clone();
@@ -345,12 +403,38 @@ async fn http_2_deliveries_side_by_side() {
         let request = request.body(Full::new(Bytes::from(body.clone()))).unwrap();
         assert!(!request.headers().contains_key(HOST));
         deliveries.spawn(async move {
-            let answer = sender.send_request(request).await.expect("an answer");
+            let answer = in_time(sender.send_request(request)).await.expect("an answer");
             assert_eq!((answer.status(), answer.version()), (expected, http::Version::HTTP_2));
-            let echoed = answer.into_body().collect().await.expect("a whole answer").to_bytes();
+            let echoed =
+                in_time(answer.into_body().collect()).await.expect("a whole answer").to_bytes();
             assert_eq!(expected == StatusCode::OK, echoed == body);
         });
     }
     deliveries.join_all().await;
     assert_eq!(receiver.calls(), 20);
+}
+
+/// Here a refused sender is stopped by a reset of its stream, not by the end of the connection.
+#[tokio::test]
+async fn http_2_outlives_bodies_over_every_limit() {
+    let receiver = Receiver::start(layer()).await;
+    let mut sender = receiver.http_2().await;
+    let [largest, too_large] = [LIMIT, LIMIT + 1].map(binary);
+    for (signature, body, status) in [
+        (forged(&largest), &largest, 400),
+        (token(&too_large), &too_large, 413),
+        (token(b"another"), &largest, 400),
+        (token(&largest), &largest, 200),
+    ] {
+        let request = Request::post("http://receiver.internal/hook")
+            .header("upstash-signature", signature)
+            .body(Full::from(body.clone()))
+            .expect("a good request");
+        let answer = in_time(sender.send_request(request)).await.expect("an answer");
+        assert_eq!(answer.status(), status);
+        let echoed =
+            in_time(answer.into_body().collect()).await.expect("a whole answer").to_bytes();
+        assert_eq!(status == 200, echoed == *body);
+    }
+    assert_eq!(receiver.calls(), 1);
 }

@@ -45,6 +45,11 @@ pub(crate) fn layer_for(public_url: PublicUrl) -> QStashVerifyLayer {
     QStashVerifyLayer::new(keys(), public_url).clock(now)
 }
 
+/// Waits so long that only what hangs runs into it: a bug must fail a test, not hang it.
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
+}
+
 /// The built example of that name. Built here, since `cargo test --test it` alone would leave an
 /// old one lying about.
 pub(crate) fn example(name: &str) -> PathBuf {
