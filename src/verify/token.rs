@@ -67,9 +67,11 @@ pub(super) fn authenticate<'a>(
 
 /// `header.claims` (what is signed), `header`, `claims`, `signature`.
 fn split(token: &str) -> Option<(&str, &str, &str, &str)> {
-    let (message, signature) = token.rsplit_once('.')?;
-    let (header, claims) = message.split_once('.')?;
-    (!claims.contains('.')).then_some((message, header, claims, signature))
+    let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+    let (first, second) = (dots.next()?, dots.next()?);
+    let claims = &token[first + 1..second];
+    let three = dots.next().is_none();
+    three.then_some((&token[..second], &token[..first], claims, &token[second + 1..]))
 }
 
 fn decode(text: &str, segment: &'static str) -> Result<Vec<u8>, VerifyError> {
