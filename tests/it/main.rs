@@ -1,6 +1,7 @@
 //! All integration tests in one binary: it links once.
 
 mod operation;
+mod properties;
 mod public_url;
 mod support;
 mod url;
