@@ -32,8 +32,11 @@ fuzz_target!(|data: &[u8]| {
     // How to sign, then `path|header or claims|body`.
     let [mode, rest @ ..] = data else { return };
     let mut parts = rest.splitn(3, |&byte| byte == b'|');
-    let (path, middle, body) =
-        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (path, middle, body) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     let Ok(path) = PathAndQuery::try_from(path) else { return };
     if !path.as_str().starts_with('/') || data.len() > 20_000 {
         return;
@@ -45,7 +48,11 @@ fuzz_target!(|data: &[u8]| {
     let signed_well = mode % 4 == 0;
     let signature = match mode % 4 {
         0 => signer.token(&url, body, now).sign().into_bytes(),
-        1 => Signer::new("sig_stranger").expect("a good key").token(&url, body, now).sign().into_bytes(),
+        1 => Signer::new("sig_stranger")
+            .expect("a good key")
+            .token(&url, body, now)
+            .sign()
+            .into_bytes(),
         2 => signer.sign_raw(b"{\"alg\":\"HS256\",\"typ\":\"JWT\"}", middle).into_bytes(),
         _ => middle.to_vec(),
     };
@@ -57,15 +64,16 @@ fuzz_target!(|data: &[u8]| {
     let base = PublicUrl::base("https://api.example.com").expect("a good base");
     let layer = QStashVerifyLayer::new(keys, base).clock(move || now).body_limit(4096);
     let expected = Bytes::copy_from_slice(body);
-    let mut service = layer.layer(service_fn(move |request: Request<BoxBody<Bytes, Infallible>>| {
-        let expected = expected.clone();
-        async move {
-            CALLS.fetch_add(1, Ordering::Relaxed);
-            let got = request.into_body().collect().await.expect("infallible").to_bytes();
-            assert_eq!(got, expected, "the handler got another body");
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-        }
-    }));
+    let mut service =
+        layer.layer(service_fn(move |request: Request<BoxBody<Bytes, Infallible>>| {
+            let expected = expected.clone();
+            async move {
+                CALLS.fetch_add(1, Ordering::Relaxed);
+                let got = request.into_body().collect().await.expect("infallible").to_bytes();
+                assert_eq!(got, expected, "the handler got another body");
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        }));
 
     let frame = usize::from(mode / 4).max(1);
     let frames = Frames(body.chunks(frame).map(Bytes::copy_from_slice).collect());
@@ -78,7 +86,10 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(reached, response.status() == StatusCode::OK);
     assert_eq!(reached, response.extensions().get::<Rejection>().is_none());
     assert!(signed_by_key || !reached, "accepted without a valid MAC");
-    assert!(!signed_well || reached || too_long || body.len() > 4096, "a genuine delivery was rejected");
+    assert!(
+        !signed_well || reached || too_long || body.len() > 4096,
+        "a genuine delivery was rejected"
+    );
 });
 
 /// A body in frames.

@@ -12,8 +12,9 @@ use tower_qstash::{Signer, SigningKeys, Verifier, VerifyError};
 
 const URL: &str = "https://api.example.com/hook";
 
-static VERIFIER: LazyLock<Verifier> =
-    LazyLock::new(|| Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys")));
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys"))
+});
 static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new("sig_current").expect("a good key"));
 
 fuzz_target!(|data: &[u8]| {
@@ -37,7 +38,10 @@ fuzz_target!(|data: &[u8]| {
             Ok(claims) => {
                 assert_eq!(claims.key(), "current");
                 assert!(claims.expires_at().as_secs() >= 1_700_000_000);
-                assert!(claims.subject().starts_with("https://") || claims.subject().starts_with("HTTPS://"));
+                assert!(
+                    claims.subject().starts_with("https://")
+                        || claims.subject().starts_with("HTTPS://")
+                );
             }
         }
     }

@@ -7,8 +7,9 @@ use std::{sync::LazyLock, time::UNIX_EPOCH};
 use libfuzzer_sys::fuzz_target;
 use tower_qstash::{Signer, SigningKeys, Verifier};
 
-static VERIFIER: LazyLock<Verifier> =
-    LazyLock::new(|| Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys")));
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys"))
+});
 static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new("sig_current").expect("a good key"));
 
 fn same(subject: &str, url: &str) -> bool {
@@ -21,7 +22,8 @@ fn authority(url: &str) -> String {
     let after = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = after.find(['/', '?', '#']).unwrap_or(after.len());
     let host_and_port = &after[..end];
-    let trimmed = host_and_port.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(':');
+    let trimmed =
+        host_and_port.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches(':');
     trimmed.to_ascii_lowercase()
 }
 
