@@ -1,18 +1,16 @@
 //! The figures that the README and the issues speak of, each a ratio of two things measured in turn
 //! in one run, so that a machine that slows down slows down both.
 
-mod common;
-
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
 
-use common::{
+use http_body_util::Full;
+use tower_qstash_bench::{
     Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
     sign, verifier,
 };
-use http_body_util::Full;
 
 /// How long one side is measured before it is the other's turn.
 const TURN: Duration = Duration::from_millis(4);
@@ -72,7 +70,7 @@ fn main() {
         "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
         "ratio of medians", "body", "ratio", "25 %", "75 %", "ns", "ns"
     );
-    let (verifier, floor) = (verifier(), Floor::new());
+    let (verifier, floor) = (verifier(), Floor::default());
     let core = |token: &str, body: &[u8]| {
         drop(black_box(verifier.verify(black_box(token), URL, black_box(body), now())));
     };
@@ -83,11 +81,12 @@ fn main() {
         print("core / floor", size, &pair);
     }
 
-    let peer = common::peer();
+    let peer = tower_qstash_bench::peer();
     for size in SIZES {
         let body = body(size);
-        let (token, peers) = (sign(CURRENT, &body), common::sign_for_peer(&body));
-        let pair = pair(|| common::ask_peer(&peer, &peers, &body), || core(&token, &body));
+        let (token, peers) = (sign(CURRENT, &body), tower_qstash_bench::sign_for_peer(&body));
+        let pair =
+            pair(|| tower_qstash_bench::ask_peer(&peer, &peers, &body), || core(&token, &body));
         print("qstash-rs / core", size, &pair);
     }
 
@@ -135,10 +134,14 @@ fn main() {
     let large = body(1024 * 1024);
     let rejections = [
         ("forged", sign(STRANGER, &large)),
-        ("expired", common::signed_with_claim("exp", 1.into(), &large)),
+        ("expired", tower_qstash_bench::signed_with_claim("exp", 1.into(), &large)),
         (
             "wrong URL",
-            common::signed_with_claim("sub", "https://api.example.com/other".into(), &large),
+            tower_qstash_bench::signed_with_claim(
+                "sub",
+                "https://api.example.com/other".into(),
+                &large,
+            ),
         ),
     ];
     for (what, token) in rejections {
@@ -147,7 +150,7 @@ fn main() {
             assert!(response.status().is_client_error());
         };
         let [with, without] = [large.clone(), body(0)];
-        let mut other = common::service();
+        let mut other = tower_qstash_bench::service();
         let pair = pair(
             || ask(with.clone()),
             || {
