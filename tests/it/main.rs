@@ -2,6 +2,7 @@
 
 mod operation;
 mod public_url;
+mod stacks;
 mod support;
 mod url;
 
