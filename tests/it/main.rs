@@ -3,6 +3,7 @@
 mod operation;
 mod properties;
 mod public_url;
+mod stacks;
 mod support;
 mod url;
 
