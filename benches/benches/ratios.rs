@@ -7,9 +7,10 @@ use std::{
 };
 
 use http_body_util::Full;
+use tower_qstash::PublicUrl;
 use tower_qstash_bench::{
     Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
-    sign, verifier,
+    service_for, sign, verifier,
 };
 
 /// How long one side is measured before it is the other's turn.
@@ -105,6 +106,19 @@ fn main() {
         print("layer / (bare service + core), one frame", size, &pair);
         println!("{:44} {:>8} {:>7.0} ns", "  the layer adds", size, pair.nanos[0] - pair.nanos[1]);
     }
+    let small = body(256);
+    let token = sign(CURRENT, &small);
+    let mut unchecked = service_for(PublicUrl::dangerous_unchecked());
+    let url = pair(
+        || drop(call(&mut service, request(&token, Full::new(small.clone())))),
+        || drop(call(&mut unchecked, request(&token, Full::new(small.clone())))),
+    );
+    println!(
+        "{:44} {:>8} {:>7.0} ns",
+        "  matching the URL takes",
+        256,
+        url.nanos[0] - url.nanos[1]
+    );
     for size in SIZES {
         let body = body(size);
         let token = sign(CURRENT, &body);
@@ -118,7 +132,6 @@ fn main() {
         print("layer / (bare service + core), 16 KiB frames", size, &pair);
     }
 
-    let small = body(256);
     let (current, next) = (sign(CURRENT, &small), sign(NEXT, &small));
     let next_key = pair(|| core(&next, &small), || core(&current, &small));
     print("next key / current key", 256, &next_key);

@@ -94,11 +94,15 @@ impl<B> Service<Request<B>> for Bare {
     }
 }
 
-/// The layer around a service that does nothing.
+/// The layer around a service that does nothing, for everything below the origin of [`URL`].
 pub fn service() -> QStashVerify<Bare> {
+    service_for(PublicUrl::base("https://api.example.com").expect("a good base"))
+}
+
+/// The layer around a service that does nothing.
+pub fn service_for(public_url: PublicUrl) -> QStashVerify<Bare> {
     let keys = SigningKeys::new(CURRENT, NEXT).expect("good keys");
-    let base = PublicUrl::base("https://api.example.com").expect("a good base");
-    QStashVerifyLayer::new(keys, base).clock(now).layer(Bare)
+    QStashVerifyLayer::new(keys, public_url).clock(now).layer(Bare)
 }
 
 /// Calls a service whose future never has to wait.
