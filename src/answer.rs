@@ -1,11 +1,12 @@
 //! Answers to QStash that mean more than their status.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
+use serde::{Serialize, Serializer};
 
 /// For a handler: this message will never work, stop retrying. Status 489 and
 /// `Upstash-NonRetryable-Error: true`; QStash moves the message to the dead letter queue at once.
@@ -36,7 +37,7 @@ pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
 /// rounded up.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::{fmt::Display, time::Duration};
 ///
 /// let response: http::Response<String> =
 ///     tower_qstash::retry_after(Duration::from_millis(1500), "the printer is busy");
@@ -53,12 +54,23 @@ pub fn retry_after<B: From<String>>(delay: Duration, reason: &str) -> Response<B
 }
 
 /// `{"error": "…"}`, as the layer itself answers.
-pub(crate) fn error<B: From<String>>(status: StatusCode, reason: &str) -> Response<B> {
-    let json = serde_json::json!({ "error": reason }).to_string();
-    let mut response = Response::new(json.into());
+pub(crate) fn error<B: From<String>>(status: StatusCode, reason: impl Display) -> Response<B> {
+    let json = serde_json::to_string(&Answer { error: reason });
+    let mut response = Response::new(json.expect("a text is valid JSON").into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[derive(Serialize)]
+struct Answer<T: Display> {
+    #[serde(serialize_with = "as_text")]
+    error: T,
+}
+
+/// Into the JSON without a `String` of its own.
+fn as_text<S: Serializer>(text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(text)
 }
 
 pub(crate) fn make_non_retryable<B>(response: &mut Response<B>) {

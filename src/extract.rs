@@ -51,6 +51,6 @@ impl std::error::Error for MissingLayer {}
 
 impl IntoResponse for MissingLayer {
     fn into_response(self) -> Response {
-        answer::error(StatusCode::INTERNAL_SERVER_ERROR, &self.to_string())
+        answer::error(StatusCode::INTERNAL_SERVER_ERROR, self)
     }
 }

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::{
     Rejection, RequestBody, ResponseBody, VerifiedToken,
-    body::{BodyReader, poll_drain},
+    body_reader::{BodyReader, poll_drain},
     layer::Settings,
     log,
 };

@@ -10,7 +10,7 @@
 //! # axum (feature `axum`)
 //!
 //! ```no_run
-//! use axum::{Extension, Router, routing::post};
+//! use axum::{Router, routing::post};
 //! use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
 //!
 //! # #[tokio::main]
@@ -25,7 +25,7 @@
 //! axum::serve(listener, app).await?;
 //! # Ok(()) }
 //!
-//! async fn webhook(Extension(claims): Extension<Claims>, body: String) -> &'static str {
+//! async fn webhook(claims: Claims, body: String) -> &'static str {
 //!     println!("{} was sent {} bytes", claims.subject(), body.len());
 //!     "done"
 //! }
@@ -105,6 +105,25 @@
 //! Delivery is at least once, and within its five minutes a token is good as often as it is
 //! presented: make handlers idempotent.
 //!
+//! # Logs (feature `tracing`)
+//!
+//! One event for each request, with the target `tower_qstash`; nothing in it is a key, a token or a
+//! body.
+//!
+//! | field | `debug` accepted | `warn` rejected | |
+//! |---|---|---|---|
+//! | `reason` | | yes | the [`Rejection`]'s text |
+//! | `key` | yes | | the signing key's label, such as `current` |
+//! | `jti` | if there | | the token's id |
+//! | `sub` | yes | on a mismatch | the URL that the message was published to |
+//! | `expected_url` | | on a mismatch | what the [`PublicUrl`] makes of the request |
+//! | `message_id` | if there | if there | `Upstash-Message-Id`, which is not signed |
+//! | `body_bytes` | yes | | the body's length |
+//!
+//! A second event, at `warn`, follows a delivery that was signed with a *next* key: the keys were
+//! rolled, and a second roll locks QStash out unless the configured keys follow first. An `error`
+//! event says that a handler asked for [`Claims`] on a route without the layer.
+//!
 //! # Deployment
 //!
 //! - The [`PublicUrl`] is yours to state. A `Host` header is the sender's word: whoever receives
@@ -120,13 +139,15 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router |
+//! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
 //! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context` |
 //! | `signer` | `Signer`, to test handlers without QStash |
+//! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod body;
+mod body_reader;
 mod delivery;
 mod env;
 #[cfg(feature = "axum")]

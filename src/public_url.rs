@@ -148,6 +148,11 @@ impl Source {
             Self::Exact(url) => same_destination(subject, url),
             Self::FromRequest(url) => url(head).is_some_and(|url| same_destination(subject, &url)),
             Self::Unchecked => true,
+            Self::Base(base)
+                if is_written(subject, base, original_path(head), head.uri.query()) =>
+            {
+                true
+            }
             _ => match (self.below_base(head), Url::parse(subject)) {
                 (Some(url), Some(subject)) => url.same(&subject),
                 _ => false,
@@ -186,6 +191,18 @@ impl fmt::Debug for Source {
             Self::Unchecked => f.write_str("Unchecked"),
         }
     }
+}
+
+/// Whether `subject` is, to the letter, `base` with this path and query: mostly so, and quick to see.
+fn is_written(subject: &str, base: &str, path: &str, query: Option<&str>) -> bool {
+    let base = base.strip_suffix('/').unwrap_or(base);
+    let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path));
+    let same_query = rest.is_some_and(|rest| match query {
+        Some(query) => rest.strip_prefix('?') == Some(query),
+        None => rest.is_empty(),
+    });
+    // A `?` in the path comes from a gateway that decoded `%3F`: not what it seems.
+    same_query && path.starts_with('/') && !path.contains(['?', '#'])
 }
 
 /// The path as the caller saw it, before anything on the way took a part of it off.

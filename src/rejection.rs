@@ -69,7 +69,7 @@ impl Rejection {
 
     /// The default answer: [`status`](Self::status) and `{"error": "…"}`.
     pub fn response(&self) -> Response<Bytes> {
-        answer::error(self.status(), &self.to_string())
+        answer::error(self.status(), self)
     }
 
     /// An answer that makes QStash give up at once: status 489 and

@@ -42,7 +42,7 @@ impl Signer {
     ///
     /// # Errors
     ///
-    /// Those of [`SigningKeys::new`], for the argument `key`.
+    /// Those of [`SigningKeys::new`](crate::SigningKeys::new), for the argument `key`.
     pub fn new(key: &str) -> Result<Self, SigningKeyError> {
         check("key", key)?;
         Ok(Self { mac: keyed_mac(key) })

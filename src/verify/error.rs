@@ -88,7 +88,7 @@ impl fmt::Display for VerifyError {
                 f.write_str("the token is not three segments joined by dots; QStash did not make it")
             }
             Self::InvalidEncoding { segment } => {
-                write!(f, "the token's {segment} segment is not valid base64url without padding")
+                write!(f, "the token's {segment} segment is not base64url without padding, or has the wrong length")
             }
             Self::InvalidJson { segment } => {
                 write!(f, "the token's {segment} segment is not a JSON object with each name once")
@@ -105,9 +105,11 @@ impl fmt::Display for VerifyError {
                 "the message was published to another URL (claim sub); compare it with the public URL configured here",
             ),
             Self::NotYetValid { not_before, now } => {
+                let now = now.as_secs();
                 write!(f, "the token is not valid before {not_before} and it is {now}; check this machine's clock")
             }
             Self::Expired { expires_at, now } => {
+                let now = now.as_secs();
                 write!(f, "the token expired at {expires_at} and it is {now}; if that is wrong, check this machine's clock")
             }
             Self::BodyMismatch => f.write_str(

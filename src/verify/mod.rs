@@ -3,6 +3,7 @@
 //! Nothing here knows HTTP, Tower, a clock or the environment.
 
 mod claims;
+mod claims_set;
 mod error;
 mod json;
 mod keys;

@@ -34,6 +34,10 @@ impl NumericDate {
         seconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 
+    pub(crate) fn from_whole(seconds: i64) -> Self {
+        Self::from_secs(seconds.into())
+    }
+
     /// Reads a JSON number. `None` where it is no number at all.
     pub(crate) fn from_json(number: &serde_json::Number) -> Option<Self> {
         if let Some(seconds) = number.as_i64() {

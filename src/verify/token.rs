@@ -1,5 +1,10 @@
 //! The compact JWT: split, its MAC over the raw text, and only then its base64 and JSON.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
+
+#[cfg(target_arch = "x86_64")]
+use base64::engine::{Simd, general_purpose::NO_PAD};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -9,16 +14,37 @@ use super::{SigningKeys, VerifyError, json, keys::SigningKey};
 /// QStash's tokens are under 1 KiB; more than this is not worth a MAC.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// The bytes of the claims, out of a token that one of the keys signed.
+/// `{"alg":"HS256","typ":"JWT"}`, as every token of QStash starts: known to be good.
+const USUAL_HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+
+/// The claims out of a token that one of the keys signed, still encoded.
 ///
-/// Having it proves that the MAC is good and that the header asks for nothing but HS256.
+/// Having them proves that the MAC is good and that the header asks for nothing but HS256.
 pub(super) struct SignedClaims<'a> {
-    pub(super) json: Vec<u8>,
+    encoded: &'a str,
     pub(super) key: &'a SigningKey,
 }
 
+impl SignedClaims<'_> {
+    /// The JSON text, in `buffer` if there is room for it, else in `overflow`.
+    pub(super) fn decode<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        overflow: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], VerifyError> {
+        if base64::decoded_len_estimate(self.encoded.len()) > buffer.len() {
+            *overflow = decode(self.encoded, "claims")?;
+            return Ok(overflow);
+        }
+        let length = ENGINE
+            .decode_slice(self.encoded, buffer)
+            .map_err(|_| VerifyError::InvalidEncoding { segment: "claims" })?;
+        Ok(&buffer[..length])
+    }
+}
+
 pub(super) fn authenticate<'a>(
-    token: &str,
+    token: &'a str,
     keys: &'a SigningKeys,
 ) -> Result<SignedClaims<'a>, VerifyError> {
     if token.len() > MAX_LENGTH {
@@ -33,20 +59,31 @@ pub(super) fn authenticate<'a>(
     }
     let key = keys.find(message.as_bytes(), &tag).ok_or(VerifyError::SignatureMismatch)?;
 
-    check_header(&decode(header, "header")?)?;
-    Ok(SignedClaims { json: decode(claims, "claims")?, key })
+    if header != USUAL_HEADER {
+        check_header(&decode(header, "header")?)?;
+    }
+    Ok(SignedClaims { encoded: claims, key })
 }
 
 /// `header.claims` (what is signed), `header`, `claims`, `signature`.
 fn split(token: &str) -> Option<(&str, &str, &str, &str)> {
-    let (message, signature) = token.rsplit_once('.')?;
-    let (header, claims) = message.split_once('.')?;
-    (!claims.contains('.')).then_some((message, header, claims, signature))
+    let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+    let (first, second) = (dots.next()?, dots.next()?);
+    let claims = &token[first + 1..second];
+    let three = dots.next().is_none();
+    three.then_some((&token[..second], &token[..first], claims, &token[second + 1..]))
 }
 
 fn decode(text: &str, segment: &'static str) -> Result<Vec<u8>, VerifyError> {
-    BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| VerifyError::InvalidEncoding { segment })
+    ENGINE.decode(text).map_err(|_| VerifyError::InvalidEncoding { segment })
 }
+
+/// Strict base64url without padding, a quarter of the time where the processor helps. It sees only
+/// what a key has signed.
+#[cfg(target_arch = "x86_64")]
+static ENGINE: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
+#[cfg(not(target_arch = "x86_64"))]
+const ENGINE: base64::engine::GeneralPurpose = BASE64_URL_SAFE_NO_PAD;
 
 /// The members of the JOSE header that decide anything. `typ` does not: RFC 7519 §5.1 leaves it to
 /// the application, and an attacker who could change it could change everything.

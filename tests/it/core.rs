@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tower_qstash::{Signer, SigningKeys, UnsignedToken, Verifier, VerifyError};
+use tower_qstash::{NumericDate, Signer, SigningKeys, UnsignedToken, Verifier, VerifyError};
 
 use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, stranger};
 
@@ -66,7 +66,7 @@ fn tokens_that_qstash_issued_get_in() {
         let verifier = Verifier::new(SigningKeys::new(current, next).unwrap());
         let claims = verifier.verify(token, url, body, at(issued_at)).unwrap();
         assert_eq!(claims.subject(), url);
-        assert_eq!(claims.issued_at().map(|time| time.as_secs()), Some(issued_at as i64));
+        assert_eq!(claims.issued_at().map(NumericDate::as_secs), Some(issued_at as i64));
         assert_eq!(claims.not_before(), claims.issued_at());
         assert_eq!(claims.expires_at().as_secs(), issued_at as i64 + 300);
         assert!(claims.jwt_id().unwrap().starts_with("jwt_"));
@@ -84,14 +84,14 @@ fn genuine_tokens_of_every_shape_get_in() {
     let unpadded_hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     let exp_with_exponent = format!("{{\"exp\":{}e2,", (NOW + 300) / 100);
     let exponent = {
-        let claims = raw_claims(token(&current).sign());
+        let claims = raw_claims(&token(&current).sign());
         claims.replacen('{', &exp_with_exponent, 1).replacen(
             &format!("\"exp\":{},", NOW + 300),
             "",
             1,
         )
     };
-    let escaped = raw_claims(token(&current).sign()).replace("https://", r"https:\/\u002f");
+    let escaped = raw_claims(&token(&current).sign()).replace("https://", r"https:\/\u002f");
 
     let shapes: &[(&str, String)] = &[
         ("the current key", token(&current).sign()),
@@ -114,7 +114,7 @@ fn genuine_tokens_of_every_shape_get_in() {
         ("an exp with an exponent", current.sign_raw(HEADER, exponent.as_bytes())),
         ("JSON escapes in sub", current.sign_raw(HEADER, escaped.as_bytes())),
         ("white space around the JSON", {
-            let claims = format!(" \n{} ", raw_claims(token(&current).sign()));
+            let claims = format!(" \n{} ", raw_claims(&token(&current).sign()));
             current.sign_raw(b" {\"typ\":\"JWT\" , \"alg\":\"HS256\"}\n", claims.as_bytes())
         }),
         ("an unpadded body hash", token(&current).claim("body", unpadded_hash).sign()),
@@ -128,7 +128,7 @@ fn genuine_tokens_of_every_shape_get_in() {
 const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
 
 /// The claims of a token, as JSON text.
-fn raw_claims(token: String) -> String {
+fn raw_claims(token: &str) -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let claims = token.split('.').nth(1).expect("three segments");
     let json = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url");
@@ -198,7 +198,7 @@ fn malformed_tokens_stay_out() {
 #[test]
 fn signed_but_malformed_tokens_stay_out() {
     let signer = current();
-    let claims = raw_claims(token(&signer).sign());
+    let claims = raw_claims(&token(&signer).sign());
     let raw = |header: &str, claims: &str| signer.sign_raw(header.as_bytes(), claims.as_bytes());
     let header = |header| raw(header, &claims);
     let encoding = |segment| VerifyError::InvalidEncoding { segment };

@@ -1,18 +1,6 @@
 //! What Cargo.toml promises.
 
-use std::process::Command;
-
-fn cargo(arguments: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a test where it is")]
-    let cargo = std::env::var("CARGO").expect("tests are run by cargo");
-    let output = Command::new(cargo)
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
-}
+use crate::support::cargo;
 
 /// `rust-version` is what the dependencies of a build with every feature ask for: no less, which
 /// would be a lie, and no more. That our own code needs no newer one is held by a clippy lint.

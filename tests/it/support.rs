@@ -1,6 +1,10 @@
 //! What every test needs: two keys, a fixed time, a signer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tower_qstash::{PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
 
@@ -39,4 +43,34 @@ pub(crate) fn layer() -> QStashVerifyLayer {
 
 pub(crate) fn layer_for(public_url: PublicUrl) -> QStashVerifyLayer {
     QStashVerifyLayer::new(keys(), public_url).clock(now)
+}
+
+/// Waits so long that only what hangs runs into it: a bug must fail a test, not hang it.
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
+}
+
+/// The built example of that name. Built here, since `cargo test --test it` alone would leave an
+/// old one lying about.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let messages = cargo(&["build", "--locked", "--message-format=json", "--example", name]);
+    let executable = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == "example";
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+    });
+    executable.expect("cargo names the executable it built")
+}
+
+/// What cargo prints on its standard output.
+pub(crate) fn cargo(arguments: &[&str]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a test where it is")]
+    let cargo = std::env::var("CARGO").expect("tests are run by cargo");
+    let output = Command::new(cargo)
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }

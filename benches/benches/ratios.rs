@@ -1,0 +1,159 @@
+//! The figures that the README and the issues speak of, each a ratio of two things measured in turn
+//! in one run, so that a machine that slows down slows down both.
+
+mod common;
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use common::{
+    Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
+    sign, verifier,
+};
+use http_body_util::Full;
+
+/// How long one side is measured before it is the other's turn.
+const TURN: Duration = Duration::from_millis(4);
+const ROUNDS: usize = 151;
+
+/// The median of the ratios of each round, with the spread of its middle half, and the median times.
+struct Pair {
+    ratio: f64,
+    quartiles: [f64; 2],
+    nanos: [f64; 2],
+}
+
+fn pair(mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
+    let turns = [turns(&mut a), turns(&mut b)];
+    let mut times = [Vec::new(), Vec::new()];
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let [a, b] = [measure(&mut a, turns[0]), measure(&mut b, turns[1])];
+        times[0].push(a);
+        times[1].push(b);
+        ratios.push(a / b);
+    }
+    let [ratio, low, high] = [0.5, 0.25, 0.75].map(|part| quantile(&mut ratios, part));
+    Pair { ratio, quartiles: [low, high], nanos: times.map(|mut times| quantile(&mut times, 0.5)) }
+}
+
+fn turns(run: &mut impl FnMut()) -> u32 {
+    let mut count = 1;
+    loop {
+        if measure(run, count) * f64::from(count) > TURN.as_nanos() as f64 {
+            return count;
+        }
+        count *= 2;
+    }
+}
+
+/// Nanoseconds for one of `count` runs.
+fn measure(run: &mut impl FnMut(), count: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..count {
+        run();
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(count)
+}
+
+fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * part) as usize]
+}
+
+fn print(what: &str, size: usize, Pair { ratio, quartiles: [low, high], nanos: [a, b] }: &Pair) {
+    println!("{what:44} {size:>8} {ratio:>7.3} {low:>7.3} {high:>7.3} {a:>10.0} {b:>10.0}");
+}
+
+fn main() {
+    println!(
+        "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
+        "ratio of medians", "body", "ratio", "25 %", "75 %", "ns", "ns"
+    );
+    let (verifier, floor) = (verifier(), Floor::new());
+    let core = |token: &str, body: &[u8]| {
+        drop(black_box(verifier.verify(black_box(token), URL, black_box(body), now())));
+    };
+    for size in SIZES {
+        let body = body(size);
+        let token = sign(CURRENT, &body);
+        let pair = pair(|| core(&token, &body), || floor.run(&token, &body));
+        print("core / floor", size, &pair);
+    }
+
+    let peer = common::peer();
+    for size in SIZES {
+        let body = body(size);
+        let (token, peers) = (sign(CURRENT, &body), common::sign_for_peer(&body));
+        let pair = pair(|| common::ask_peer(&peer, &peers, &body), || core(&token, &body));
+        print("qstash-rs / core", size, &pair);
+    }
+
+    let (mut service, mut bare) = (service(), Bare);
+    for size in SIZES {
+        let body = body(size);
+        let token = sign(CURRENT, &body);
+        let layered = || {
+            let response = call(&mut service, request(&token, Full::new(body.clone())));
+            assert!(response.status().is_success());
+        };
+        let pair = pair(layered, || {
+            drop(call(&mut bare, request(&token, Full::new(body.clone()))));
+            core(&token, &body);
+        });
+        print("layer / (bare service + core), one frame", size, &pair);
+        println!("{:44} {:>8} {:>7.0} ns", "  the layer adds", size, pair.nanos[0] - pair.nanos[1]);
+    }
+    for size in SIZES {
+        let body = body(size);
+        let token = sign(CURRENT, &body);
+        let pair = pair(
+            || drop(call(&mut service, request(&token, Frames::boxed(body.clone())))),
+            || {
+                drop(call(&mut bare, request(&token, Frames::boxed(body.clone()))));
+                core(&token, &body);
+            },
+        );
+        print("layer / (bare service + core), 16 KiB frames", size, &pair);
+    }
+
+    let small = body(256);
+    let (current, next) = (sign(CURRENT, &small), sign(NEXT, &small));
+    let next_key = pair(|| core(&next, &small), || core(&current, &small));
+    print("next key / current key", 256, &next_key);
+    let mac = pair(|| floor.run(&next, &[]), || floor.run(&next, &[]));
+    println!(
+        "{:44} {:>8} {:>7.0} ns, one MAC {:.0} ns",
+        "  the next key adds",
+        256,
+        next_key.nanos[0] - next_key.nanos[1],
+        mac.nanos[0]
+    );
+
+    let large = body(1024 * 1024);
+    let rejections = [
+        ("forged", sign(STRANGER, &large)),
+        ("expired", common::signed_with_claim("exp", 1.into(), &large)),
+        (
+            "wrong URL",
+            common::signed_with_claim("sub", "https://api.example.com/other".into(), &large),
+        ),
+    ];
+    for (what, token) in rejections {
+        let mut ask = |body| {
+            let response = call(&mut service, request(&token, Full::new(body)));
+            assert!(response.status().is_client_error());
+        };
+        let [with, without] = [large.clone(), body(0)];
+        let mut other = common::service();
+        let pair = pair(
+            || ask(with.clone()),
+            || {
+                drop(call(&mut other, request(&token, Full::new(without.clone()))));
+            },
+        );
+        print(&format!("{what}, 1 MiB on offer / no body"), 1024 * 1024, &pair);
+    }
+}

@@ -1,0 +1,61 @@
+//! A receiver to keep running: `cargo run --example axum`.
+//!
+//! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`; with `--dev-server`
+//! those of the local development server are taken. `PUBLIC_URL` is where messages are published to
+//! (default `http://localhost:3000`), `BIND` where it listens (default `127.0.0.1:3000`).
+#![expect(clippy::disallowed_methods, reason = "an example is the edge: it reads the environment")]
+
+use std::{env, error::Error};
+
+use axum::{Json, Router, routing::post};
+use serde_json::{Value, json};
+use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
+
+async fn webhook(claims: Claims) -> Json<Value> {
+    tracing::info!(jti = claims.jwt_id(), "running the job");
+    Json(json!({ "message": "ok" }))
+}
+
+#[tokio::main]
+async fn main() {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    if let Err(error) = serve().await {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let keys = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => SigningKeys::from_env()?,
+        ["--dev-server"] => {
+            eprintln!(
+                "WARNING: taking the local development server's published keys: anyone can sign with them"
+            );
+            SigningKeys::insecure_development_server()
+        }
+        _ => return Err("usage: cargo run --example axum -- [--dev-server]".into()),
+    };
+    let public_url = variable("PUBLIC_URL", "http://localhost:3000")?;
+    let bind = variable("BIND", "127.0.0.1:3000")?;
+
+    let base = PublicUrl::base(&public_url).map_err(|error| format!("PUBLIC_URL: {error}"))?;
+    let routes = || Router::new().route("/webhook", post(webhook));
+    let app = routes().nest("/api/qstash", routes()).layer(QStashVerifyLayer::new(keys, base));
+
+    let listener = tokio::net::TcpListener::bind(&bind)
+        .await
+        .map_err(|error| format!("BIND={bind}: {error}"))?;
+    let address = listener.local_addr()?;
+    println!("listening on {address}, for messages published to {public_url}/webhook");
+    Ok(axum::serve(listener, app).await?)
+}
+
+/// One that is set but not UTF-8 is a mistake, not a wish for the default.
+fn variable(name: &str, default: &str) -> Result<String, String> {
+    match env::var(name) {
+        Err(env::VarError::NotPresent) => Ok(default.into()),
+        value => value.map_err(|error| format!("{name}: {error}")),
+    }
+}

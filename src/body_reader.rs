@@ -1,0 +1,160 @@
+//! Reading a body: up to a limit and hashing, or only to throw it away.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+
+use crate::{Rejection, RequestBody, VerifiedToken};
+
+/// Reads a body up to a limit and hashes it as it comes.
+pub(crate) struct BodyReader<B> {
+    body: B,
+    limit: usize,
+    collected: Collected,
+    /// Whether `body` ended or failed, and must not be polled again.
+    ended: bool,
+}
+
+/// What was read so far. A single frame is kept as it came, never copied.
+enum Collected {
+    Nothing,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl<B: RequestBody> BodyReader<B> {
+    pub(crate) fn new(body: B, limit: usize) -> Self {
+        Self { body, limit, collected: Collected::Nothing, ended: false }
+    }
+
+    /// Feeds the whole body to `token`.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: &mut VerifiedToken,
+    ) -> Poll<Result<(), Rejection>>
+    where
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if let Some(bytes) = self.body.as_bytes() {
+            self.check_limit(bytes.len())?;
+            token.update(bytes);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            self.check_limit(self.len().saturating_add(self.still_to_come()))?;
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    self.check_limit(self.len().saturating_add(data.remaining()))?;
+                    let data = data.copy_to_bytes(data.remaining());
+                    token.update(&data);
+                    self.collect(data);
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Err(unreadable(error.into(), self.limit)));
+                }
+                None => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// The body to hand on, after it was read to its end.
+    pub(crate) fn into_whole(self) -> B {
+        if self.body.as_bytes().is_some() {
+            return self.body;
+        }
+        B::from_bytes(match self.collected {
+            Collected::Nothing => Bytes::new(),
+            Collected::One(bytes) => bytes,
+            Collected::Many(bytes) => bytes.freeze(),
+        })
+    }
+
+    /// What is left to throw away, if reading stopped early.
+    pub(crate) fn into_rest(self) -> Option<B> {
+        (!self.ended).then_some(self.body)
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn len(&self) -> usize {
+        match (&self.collected, self.body.as_bytes()) {
+            (_, Some(bytes)) => bytes.len(),
+            (Collected::Nothing, None) => 0,
+            (Collected::One(bytes), None) => bytes.len(),
+            (Collected::Many(bytes), None) => bytes.len(),
+        }
+    }
+
+    fn check_limit(&self, total: usize) -> Result<(), Rejection> {
+        if total > self.limit {
+            return Err(Rejection::BodyTooLarge { limit: self.limit });
+        }
+        Ok(())
+    }
+
+    /// What the body declares to have left, as from a `Content-Length`.
+    fn still_to_come(&self) -> usize {
+        usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX)
+    }
+
+    fn collect(&mut self, data: Bytes) {
+        let still_to_come = self.still_to_come().min(self.limit);
+        let start = |data: &Bytes| {
+            let mut all = BytesMut::with_capacity(data.len() + still_to_come);
+            all.extend_from_slice(data);
+            all
+        };
+        match &mut self.collected {
+            _ if data.is_empty() => {}
+            Collected::Nothing if still_to_come == 0 => self.collected = Collected::One(data),
+            Collected::Nothing => self.collected = Collected::Many(start(&data)),
+            Collected::One(first) => {
+                let mut all = start(first);
+                all.extend_from_slice(&data);
+                self.collected = Collected::Many(all);
+            }
+            Collected::Many(all) => all.extend_from_slice(&data),
+        }
+    }
+}
+
+/// A limit that a layer further out set is a limit all the same.
+fn unreadable(error: Box<dyn Error + Send + Sync>, limit: usize) -> Rejection {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Rejection::BodyTooLarge { limit };
+        }
+        cause = error.source();
+    }
+    Rejection::BodyUnreadable(Arc::from(error))
+}
+
+/// Throws away up to `left` bytes of a body.
+pub(crate) fn poll_drain<B: Body + Unpin>(
+    body: &mut B,
+    left: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    while *left > 0 && !body.is_end_stream() {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Buf::remaining);
+                *left = left.saturating_sub(length);
+            }
+            Some(Err(_)) | None => break,
+        }
+    }
+    Poll::Ready(())
+}

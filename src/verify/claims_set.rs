@@ -1,0 +1,176 @@
+//! Reading the JSON of the claims: any JSON, and sooner the very text that QStash writes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{NumericDate, VerifyError, json};
+
+/// The claims that are looked at, with their right types. Others, `aud` among them, are ignored:
+/// QStash sends `"aud": ""`.
+#[derive(Debug, PartialEq)]
+pub(super) struct ClaimsSet<'a> {
+    pub(super) issuer: Cow<'a, str>,
+    pub(super) subject: Cow<'a, str>,
+    pub(super) expires_at: NumericDate,
+    pub(super) not_before: Option<NumericDate>,
+    pub(super) issued_at: Option<NumericDate>,
+    pub(super) jwt_id: Option<Cow<'a, str>>,
+    pub(super) body: Cow<'a, str>,
+}
+
+impl<'a> ClaimsSet<'a> {
+    pub(super) fn read(json: &'a [u8]) -> Result<Self, VerifyError> {
+        match Self::read_as_qstash_writes(json) {
+            Some(claims) => Ok(claims),
+            None => Self::read_any(json),
+        }
+    }
+
+    fn read_any(json: &'a [u8]) -> Result<Self, VerifyError> {
+        let raw: RawClaims<'_> = json::object(json, "claims")?;
+        Ok(Self {
+            issuer: required("iss", raw.iss, json::string)?,
+            subject: required("sub", raw.sub, json::string)?,
+            expires_at: required("exp", raw.exp, json::numeric_date)?,
+            not_before: optional("nbf", raw.nbf, json::numeric_date)?,
+            issued_at: optional("iat", raw.iat, json::numeric_date)?,
+            jwt_id: optional("jti", raw.jti, json::string)?,
+            body: required("body", raw.body, json::string)?,
+        })
+    }
+
+    /// What `read_any` would make of it, many times as fast, for the one text that matters: these
+    /// names in this order, no white space, no escapes, whole numbers. `None` for any other.
+    fn read_as_qstash_writes(json: &'a [u8]) -> Option<Self> {
+        // `|`, not `||`: without branches, the compiler looks at many bytes at once.
+        let escapes = json.iter().fold(false, |any, &byte| any | (byte == b'\\') | (byte < b' '));
+        let text = std::str::from_utf8(json).ok().filter(|_| !escapes)?;
+
+        let mut rest = text.strip_prefix(r#"{"aud":"","body":""#)?;
+        let body = take(&mut rest, r#"","exp":"#)?;
+        let expires_at = take(&mut rest, r#","iat":"#)?;
+        let issued_at = take(&mut rest, r#","iss":""#)?;
+        let issuer = take(&mut rest, r#"","jti":""#)?;
+        let jwt_id = take(&mut rest, r#"","nbf":"#)?;
+        let not_before = take(&mut rest, r#","sub":""#)?;
+        let subject = take(&mut rest, r#""}"#)?;
+        rest.is_empty().then_some(())?;
+        Some(Self {
+            issuer: issuer.into(),
+            subject: subject.into(),
+            expires_at: whole_number(expires_at)?,
+            not_before: Some(whole_number(not_before)?),
+            issued_at: Some(whole_number(issued_at)?),
+            jwt_id: Some(jwt_id.into()),
+            body: body.into(),
+        })
+    }
+}
+
+/// Every claim of whatever JSON type.
+#[derive(Deserialize)]
+struct RawClaims<'a> {
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    iss: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    sub: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    exp: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    nbf: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    iat: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    jti: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "json::present")]
+    body: Option<&'a RawValue>,
+}
+
+fn required<'a, T>(
+    claim: &'static str,
+    value: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Option<T>,
+) -> Result<T, VerifyError> {
+    optional(claim, value, read)?.ok_or(VerifyError::MissingClaim { claim })
+}
+
+fn optional<'a, T>(
+    claim: &'static str,
+    value: Option<&'a RawValue>,
+    read: impl FnOnce(&'a RawValue) -> Option<T>,
+) -> Result<Option<T>, VerifyError> {
+    value.map(|value| read(value).ok_or(VerifyError::InvalidClaim { claim })).transpose()
+}
+
+/// What comes before `end`, in which the first character of `end` cannot be.
+fn take<'a>(rest: &mut &'a str, end: &str) -> Option<&'a str> {
+    let (taken, after) = rest.split_at(memchr::memchr(end.as_bytes()[0], rest.as_bytes())?);
+    *rest = after.strip_prefix(end)?;
+    Some(taken)
+}
+
+/// A number as JSON writes whole ones: no plus sign, no zeros in front.
+fn whole_number(text: &str) -> Option<NumericDate> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    // 18 digits do not overflow.
+    if !(1..=18).contains(&digits.len()) || digits.starts_with('0') {
+        return None;
+    }
+    let magnitude = digits.bytes().try_fold(0, |number, byte| {
+        byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'))
+    })?;
+    let is_negative = digits.len() < text.len();
+    Some(NumericDate::from_whole(if is_negative { -magnitude } else { magnitude }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = concat!(
+        r#"{"aud":"","body":"GF-NsyJx_iX1Yab8k4suJkMG7DBO2lGAB9F2SCY4GWk=","exp":1700000300,"#,
+        r#""iat":1700000000,"iss":"Upstash","jti":"jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB","#,
+        r#""nbf":-62135596800,"sub":"https://api.example.com/hook?a=1&b=café"}"#
+    );
+
+    #[test]
+    fn what_qstash_writes_is_read_the_fast_way_and_the_same() {
+        let fast = ClaimsSet::read_as_qstash_writes(WRITTEN.as_bytes()).expect("the very text");
+        assert_eq!(Ok(fast), ClaimsSet::read_any(WRITTEN.as_bytes()));
+    }
+
+    /// Where the fast way has an answer, it is the other's.
+    #[test]
+    fn one_byte_changed_anywhere_is_read_the_same_or_not_the_fast_way() {
+        let written = WRITTEN.as_bytes();
+        let mut fast = 0;
+        for index in 0..written.len() {
+            for byte in 0..=u8::MAX {
+                let mut changed = written.to_vec();
+                changed[index] = byte;
+                if let Some(claims) = ClaimsSet::read_as_qstash_writes(&changed) {
+                    fast += 1;
+                    assert_eq!(Ok(claims), ClaimsSet::read_any(&changed), "{index}: {byte}");
+                }
+            }
+            let mut removed = written.to_vec();
+            removed.remove(index);
+            if let Some(claims) = ClaimsSet::read_as_qstash_writes(&removed) {
+                assert_eq!(Ok(claims), ClaimsSet::read_any(&removed), "{index} removed");
+            }
+        }
+        assert!(fast > 1_000, "many changes are of values only: {fast}");
+    }
+
+    #[test]
+    fn numbers_that_json_has_not_are_not_read_the_fast_way() {
+        for number in
+            ["", "-", "+1", "01", "-01", "1.0", "1e3", " 1", "1 ", "0x1", "99999999999999999999"]
+        {
+            assert_eq!(whole_number(number), None, "{number}");
+        }
+        assert_eq!(whole_number("-62135596800").map(NumericDate::as_secs), Some(-62_135_596_800));
+    }
+}

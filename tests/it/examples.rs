@@ -1,0 +1,249 @@
+//! The examples, run as a newcomer would.
+
+use std::{
+    process::{Output, Stdio},
+    time::SystemTime,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+};
+use tower_qstash::Signer;
+
+use crate::support::{CURRENT_KEY, NEXT_KEY, current, example, in_time};
+
+const KEYS: [(&str, &str); 2] =
+    [("QSTASH_CURRENT_SIGNING_KEY", CURRENT_KEY), ("QSTASH_NEXT_SIGNING_KEY", NEXT_KEY)];
+
+fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(example(name));
+    for variable in ["PUBLIC_URL", "BIND", "QSTASH_REGION", KEYS[0].0, KEYS[1].0] {
+        command.env_remove(variable);
+    }
+    command
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    in_time(command(name, arguments, variables).output()).await.expect("the example starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The axum example on a free port, stopped when dropped.
+struct Receiver {
+    process: Child,
+    address: String,
+}
+
+impl Receiver {
+    async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let variables = [&[("BIND", "127.0.0.1:0")], variables].concat();
+        let mut process =
+            command("axum", arguments, &variables).spawn().expect("the example starts");
+        let mut line = String::new();
+        let mut printed = BufReader::new(process.stdout.as_mut().expect("piped"));
+        in_time(printed.read_line(&mut line)).await.expect("a line");
+        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next());
+        let address = address.expect("the address it listens on").to_owned();
+        Self { process, address }
+    }
+
+    /// Stops it and returns what it logged.
+    async fn stop(mut self) -> String {
+        in_time(self.process.kill()).await.expect("still running");
+        let mut log = String::new();
+        let mut stderr = self.process.stderr.take().expect("piped");
+        in_time(stderr.read_to_string(&mut log)).await.expect("text");
+        log
+    }
+
+    /// Delivers `Hello`, signed for `url`, to `path`.
+    async fn deliver(&self, path: &str, url: &str, signer: &Signer) -> (u16, String) {
+        use http_body_util::{BodyExt, Full};
+        let client =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
+        let token = signer.token(url, b"Hello", real_now()).sign();
+        let request = http::Request::post(format!("http://{}{path}", self.address))
+            .header("upstash-signature", token)
+            .body(Full::<bytes::Bytes>::from("Hello"))
+            .expect("a good request");
+        let answer = in_time(client.build_http().request(request)).await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = in_time(answer.into_body().collect()).await.expect("a whole answer");
+        (status, text(&body.to_bytes()))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process checks the token with its own clock"
+)]
+fn real_now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[tokio::test]
+async fn quickstart_shows_every_delivery_and_how_it_came_out() {
+    let output = run("quickstart", &[], &[]).await;
+    let table = text(&output.stdout);
+    assert!(output.status.success(), "{table}{}", text(&output.stderr));
+    let lines = [
+        ("signed with the current key", "200"),
+        ("signed with the next key", "200"),
+        ("an empty body", "200"),
+        ("a binary body", "200"),
+        ("the body altered", "400"),
+        ("the URL of another endpoint", "400"),
+        ("expired", "400"),
+        ("not yet valid", "400"),
+        ("signed by a stranger", "400"),
+        ("alg: none", "400"),
+        ("no signature", "400"),
+        ("two signatures", "400"),
+        ("a body over the limit", "413"),
+    ];
+    let marked = |line: &&str| line.starts_with("ok ") || line.starts_with("BAD ");
+    let table: Vec<_> = table.lines().filter(marked).collect();
+    assert_eq!(table.len(), lines.len(), "{table:#?}");
+    for (line, (what, status)) in table.iter().zip(lines) {
+        assert!(line.starts_with(&format!("ok   {what:32} {status:>6} ")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_axum_receiver_serves_both_routes_under_its_public_url() {
+    let receiver =
+        Receiver::start(&[], &[KEYS[0], KEYS[1], ("PUBLIC_URL", "https://api.example.com")]).await;
+    for path in ["/webhook", "/api/qstash/webhook"] {
+        let url = format!("https://api.example.com{path}");
+        let answer = receiver.deliver(path, &url, &current()).await;
+        assert_eq!(answer, (200, r#"{"message":"ok"}"#.to_owned()));
+        let (status, answer) =
+            receiver.deliver(path, &url, &Signer::new("sig_stranger").unwrap()).await;
+        assert!(status == 400 && answer.starts_with(r#"{"error":"#), "{answer}");
+        let (status, _) = receiver.deliver(path, "https://api.example.com/other", &current()).await;
+        assert_eq!(status, 400);
+    }
+    let log = receiver.stop().await;
+    assert!(log.contains("jti=\"jwt_"), "{log}");
+    assert!(log.contains("expected_url=\"https://api.example.com/api/qstash/webhook\""), "{log}");
+}
+
+#[tokio::test]
+async fn the_development_server_only_when_asked_for_and_loudly() {
+    let development = Signer::insecure_development_server();
+    let url = "http://localhost:3000/webhook";
+    let receiver = Receiver::start(&["--dev-server"], &[]).await;
+    assert_eq!(receiver.deliver("/webhook", url, &development).await.0, 200);
+    assert_eq!(receiver.deliver("/webhook", url, &current()).await.0, 400);
+    assert!(receiver.stop().await.contains("WARNING"));
+
+    let receiver = Receiver::start(&[], &KEYS).await;
+    assert_eq!(receiver.deliver("/webhook", url, &development).await.0, 400);
+    assert_eq!(receiver.deliver("/webhook", url, &current()).await.0, 200);
+}
+
+#[tokio::test]
+async fn without_its_settings_the_receiver_says_what_to_set_and_stops() {
+    let published = [("QSTASH_CURRENT_SIGNING_KEY", "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"), KEYS[1]];
+    let cases: [(&[&str], &[(&str, &str)], &str); 6] = [
+        (&[], &[], "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set"),
+        (
+            &[],
+            &published,
+            "the signing key QSTASH_CURRENT_SIGNING_KEY is the local development server's",
+        ),
+        (
+            &[],
+            &[KEYS[0], KEYS[1], ("PUBLIC_URL", "localhost")],
+            "PUBLIC_URL: the URL given to PublicUrl::base",
+        ),
+        (
+            &[],
+            &[KEYS[0], KEYS[1], ("PUBLIC_URL", "")],
+            "PUBLIC_URL: the URL given to PublicUrl::base",
+        ),
+        (&[], &[KEYS[0], KEYS[1], ("BIND", "nowhere")], "BIND=nowhere: "),
+        (&["--help"], &[], "usage: "),
+    ];
+    for (arguments, variables, sentence) in cases {
+        let output = run("axum", arguments, variables).await;
+        let said = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_setting_that_is_not_text_is_not_taken_for_a_missing_one() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    for variable in ["PUBLIC_URL", "BIND"] {
+        let mut command = command("axum", &[], &[KEYS[0], KEYS[1], ("BIND", "127.0.0.1:0")]);
+        command.env(variable, OsStr::from_bytes(b"\xFF"));
+        let output = in_time(command.output()).await.expect("the example starts");
+        let said = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.starts_with(variable) && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// The two commands that the README gives side by side, with keys and with `--dev-server`.
+#[tokio::test]
+async fn send_delivers_to_a_running_receiver() {
+    for (arguments, keys) in [(&[][..], &KEYS[..]), (&["--dev-server"], &[])] {
+        // Its public URL must be known before it starts, and so its port.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let bind = free.expect("a free port").to_string();
+        let origin = format!("http://{bind}");
+        let receiver = Receiver::start(
+            arguments,
+            &[keys, &[("BIND", &bind), ("PUBLIC_URL", &origin)]].concat(),
+        )
+        .await;
+        let url = format!("{origin}/webhook");
+        let file = format!("@{}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        for body in [&[][..], &["Hello"], &[&file]] {
+            let output = run("send", &[arguments, &[&url], body].concat(), keys).await;
+            assert_eq!(
+                text(&output.stdout),
+                "200 OK\n{\"message\":\"ok\"}\n",
+                "{}",
+                text(&output.stderr)
+            );
+        }
+        let strangers =
+            run("send", &[&url], &[("QSTASH_CURRENT_SIGNING_KEY", "sig_stranger")]).await;
+        assert!(
+            text(&strangers.stdout)
+                .starts_with("400 Bad Request\n{\"error\":\"no configured signing key")
+        );
+        drop(receiver);
+    }
+}
+
+#[tokio::test]
+async fn send_says_what_it_needs() {
+    let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+        (&[], &KEYS, "usage: "),
+        (&["http://127.0.0.1:9/", "a", "b"], &KEYS, "usage: "),
+        (&["http://127.0.0.1:9/"], &[], "set QSTASH_CURRENT_SIGNING_KEY"),
+        (&["http://127.0.0.1:9/", "@/no/such/file"], &KEYS, "/no/such/file: "),
+        (&["http://127.0.0.1:9/", "Hello"], &KEYS, "http://127.0.0.1:9/ does not answer: "),
+    ];
+    for (arguments, variables, sentence) in cases {
+        let output = run("send", arguments, variables).await;
+        let said = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+    }
+}

@@ -1,0 +1,409 @@
+//! The built `lambda` example, driven as AWS drives it: a loopback server speaks the Lambda Runtime
+//! API, hands out events and reads the answers.
+
+use std::{
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+};
+
+use crate::{
+    lambda_events::Call,
+    support::{CURRENT_KEY, NEXT_KEY, current, example, next, stranger},
+};
+
+/// Long enough that only a process that hangs runs into it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+type Answer = oneshot::Sender<Result<Value, Value>>;
+
+/// The Runtime API's end: events waiting to be fetched, and the one being worked on.
+struct Api {
+    events: AsyncMutex<mpsc::UnboundedReceiver<(Value, Answer)>>,
+    answer: Mutex<Option<Answer>>,
+    invocations: AtomicUsize,
+}
+
+/// A running function.
+struct Function {
+    events: mpsc::UnboundedSender<(Value, Answer)>,
+    log: Arc<Mutex<String>>,
+    process: Child,
+}
+
+impl Function {
+    async fn start(variables: &[(&str, &str)]) -> Self {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let api = Arc::new(Api {
+            events: AsyncMutex::new(receiver),
+            answer: Mutex::default(),
+            invocations: AtomicUsize::new(0),
+        });
+        let prefix = "/2018-06-01/runtime";
+        let routes = Router::new()
+            .route(&format!("{prefix}/invocation/next"), get(next_invocation))
+            .route(&format!("{prefix}/invocation/{{id}}/response"), post(response))
+            .route(&format!("{prefix}/invocation/{{id}}/error"), post(error))
+            .with_state(api);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+
+        let mut process = function(variables)
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .spawn()
+            .expect("the example starts");
+        let log = Arc::default();
+        collect(process.stderr.take().expect("piped"), Arc::clone(&log));
+        collect(process.stdout.take().expect("piped"), Arc::clone(&log));
+        Self { events, log, process }
+    }
+
+    /// What the function answers to an event.
+    async fn call(&mut self, event: Value) -> Value {
+        let (sender, answer) = oneshot::channel();
+        self.events.send((event, sender)).expect("the API is up");
+        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+        let answer = answer.expect("an answer").expect("no invocation error");
+        assert!(
+            self.process.try_wait().expect("a process").is_none(),
+            "the function is still there"
+        );
+        answer
+    }
+
+    /// Waits for a piece of the log, which comes through a pipe.
+    async fn logged(&self, piece: &str) {
+        let found = async {
+            while !self.log.lock().expect("no test panicked").contains(piece) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, found).await;
+        assert!(in_time.is_ok(), "no {piece:?} in {}", self.log.lock().expect("no test panicked"));
+    }
+}
+
+fn function(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(example("lambda"));
+    command
+        .env_remove("PUBLIC_URL")
+        .env_remove("QSTASH_REGION")
+        .env_remove("QSTASH_CURRENT_SIGNING_KEY")
+        .env_remove("QSTASH_NEXT_SIGNING_KEY")
+        .env("AWS_LAMBDA_FUNCTION_NAME", "hook")
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+        .envs(variables.iter().copied())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+fn collect(pipe: impl AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<String>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().expect("no test panicked");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+async fn next_invocation(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    let next = api.events.lock().await.recv().await;
+    // Where no more events come, a real Runtime API lets the function wait.
+    let Some((event, answer)) = next else { return std::future::pending().await };
+    *api.answer.lock().expect("no test panicked") = Some(answer);
+    let id = api.invocations.fetch_add(1, Ordering::Relaxed);
+    let headers = [
+        ("lambda-runtime-aws-request-id", format!("invocation-{id}")),
+        ("lambda-runtime-deadline-ms", "32503680000000".to_owned()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:123456789012:function:hook".to_owned(),
+        ),
+    ];
+    (headers, event.to_string())
+}
+
+async fn response(state: State<Arc<Api>>, id: Path<String>, body: Bytes) -> StatusCode {
+    settle(state, id, Ok, &body)
+}
+
+async fn error(state: State<Arc<Api>>, id: Path<String>, body: Bytes) -> StatusCode {
+    settle(state, id, Err, &body)
+}
+
+fn settle(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    outcome: fn(Value) -> Result<Value, Value>,
+    body: &[u8],
+) -> StatusCode {
+    let running = api.invocations.load(Ordering::Relaxed) - 1;
+    assert_eq!(id, format!("invocation-{running}"));
+    let answer =
+        api.answer.lock().expect("no test panicked").take().expect("one answer for each event");
+    answer
+        .send(outcome(serde_json::from_slice(body).expect("JSON")))
+        .expect("the test waits for it");
+    StatusCode::ACCEPTED
+}
+
+const KEYS: [(&str, &str); 2] =
+    [("QSTASH_CURRENT_SIGNING_KEY", CURRENT_KEY), ("QSTASH_NEXT_SIGNING_KEY", NEXT_KEY)];
+
+/// Signed now: the process has the real clock.
+fn sign(url: &str, body: &[u8]) -> String {
+    current().token(url, body, real_now()).sign()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process checks the token with its own clock"
+)]
+fn real_now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn accepted(answer: &Value) {
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(answer["isBase64Encoded"], false, "{answer}");
+    assert_eq!(answer["body"], r#"{"message":"ok"}"#, "{answer}");
+}
+
+fn rejected(answer: &Value, status: u16, reason: &str) {
+    assert_eq!(answer["statusCode"], status, "{answer}");
+    assert_eq!(answer["isBase64Encoded"], false, "{answer}");
+    let body: Value =
+        serde_json::from_str(answer["body"].as_str().expect("a text body")).expect("JSON");
+    assert!(body["error"].as_str().expect("an error").contains(reason), "{answer}");
+}
+
+const API: &str = "abcdef1234.execute-api.us-east-1.amazonaws.com";
+
+#[tokio::test]
+async fn every_kind_of_event_with_every_kind_of_body() {
+    let mut function = Function::start(&KEYS).await;
+    let binary: &[u8] = &[0, 0xFF, 0xFE, b'\n', 0x80];
+    let bodies: [(Option<&[u8]>, bool, &str); 5] = [
+        (Some(b"{\"order\": 7}"), false, "kind=\"text\" bytes=12"),
+        (Some("grüße".as_bytes()), false, "kind=\"text\" bytes=7"),
+        (Some(binary), true, "kind=\"binary\" bytes=5"),
+        (Some(b"text, encoded all the same"), true, "kind=\"binary\" bytes=26"),
+        (None, false, "kind=\"empty\" bytes=0"),
+    ];
+    for (body, base64, seen) in bodies {
+        for domain in [API, "k7x2.lambda-url.eu-west-1.on.aws", "hooks.example.com"] {
+            let token = sign(&format!("https://{domain}/hook"), body.unwrap_or_default());
+            let call = Call { signature: Some(&token), body, base64, ..Call::to(domain) };
+            for event in [call.http_api(), call.rest_api()] {
+                accepted(&function.call(event).await);
+            }
+        }
+        function.logged(seen).await;
+    }
+    function.logged("jti=\"jwt_").await;
+}
+
+#[tokio::test]
+async fn what_is_not_genuine_is_rejected_and_the_next_event_works() {
+    let mut function = Function::start(&KEYS).await;
+    let url = format!("https://{API}/hook");
+    let good = sign(&url, b"Hello");
+    let forged = stranger().token(&url, b"Hello", real_now()).sign();
+    let expired = current().token(&url, b"Hello", real_now()).claim("exp", 1).sign();
+    let elsewhere = sign("https://elsewhere.example/hook", b"Hello");
+    let with_next = next().token(&url, b"Hello", real_now()).sign();
+    let call = |signature| Call { signature, ..Call::to(API) };
+    let altered = |base64| Call { body: Some(b"Hallo"), base64, ..call(Some(&good)) };
+    let cases = [
+        (call(None), "header is missing"),
+        (call(Some(&forged)), "no configured signing key"),
+        (call(Some(&expired)), "expired at 1 "),
+        (call(Some(&elsewhere)), "published to another URL"),
+        (call(Some("")), "header is empty"),
+        (altered(false), "body is not the one that was signed"),
+        (altered(true), "body is not the one that was signed"),
+    ];
+    for (call, reason) in cases {
+        for event in [call.http_api(), call.rest_api()] {
+            rejected(&function.call(event).await, 400, reason);
+        }
+        accepted(&function.call(Call { signature: Some(&good), ..Call::to(API) }.http_api()).await);
+    }
+    accepted(&function.call(call(Some(&with_next)).rest_api()).await);
+    function
+        .logged("expected_url=\"https://abcdef1234.execute-api.us-east-1.amazonaws.com/hook\"")
+        .await;
+    function.logged("sub=\"https://elsewhere.example/hook\"").await;
+    function.logged("keys were rolled").await;
+    let log = function.log.lock().unwrap().clone();
+    for secret in [CURRENT_KEY, NEXT_KEY, &good, "Hello", "Hallo"] {
+        assert!(!log.contains(secret), "the log has {secret}");
+    }
+}
+
+/// `lambda_http` puts the stage into the URI where it was not, and where it was.
+#[tokio::test]
+async fn stages_and_custom_domains() {
+    let mut function = Function::start(&KEYS).await;
+    let call =
+        |domain, stage, path, context_path| Call { stage, path, context_path, ..Call::to(domain) };
+    let cases = [
+        // HTTP API: a named stage is in rawPath; behind a custom domain it is not.
+        (
+            "https://abcdef1234.execute-api.us-east-1.amazonaws.com/prod/hook",
+            call(API, "prod", "/prod/hook", "").http_api(),
+        ),
+        (
+            "https://hooks.example.com/hook",
+            call("hooks.example.com", "prod", "/hook", "").http_api(),
+        ),
+        (
+            "https://hooks.example.com/product/hook",
+            call("hooks.example.com", "prod", "/product/hook", "").http_api(),
+        ),
+        // REST API: the stage is in the context's path; behind a custom domain its base path is.
+        (
+            "https://abcdef1234.execute-api.us-east-1.amazonaws.com/prod/hook",
+            call(API, "prod", "/hook", "/prod/hook").rest_api(),
+        ),
+        (
+            "https://hooks.example.com/hook",
+            call("hooks.example.com", "prod", "/hook", "/hook").rest_api(),
+        ),
+        (
+            "https://hooks.example.com/v1/hook",
+            call("hooks.example.com", "prod", "/v1/hook", "/v1/hook").rest_api(),
+        ),
+    ];
+    for (url, event) in cases {
+        let signed = |url: &str| {
+            let mut event = event.clone();
+            let token = sign(url, b"Hello");
+            event["headers"]["Upstash-Signature"] = json!(token);
+            if event["multiValueHeaders"].is_object() {
+                event["multiValueHeaders"]["Upstash-Signature"] = json!([token]);
+            }
+            event
+        };
+        accepted(&function.call(signed(url)).await);
+        accepted(&function.call(signed(&format!("{url}/"))).await);
+        for other in [
+            url.replace("/hook", ""),
+            url.replace("/hook", "/other"),
+            url.replace("https://", "https://x."),
+        ] {
+            rejected(&function.call(signed(&other)).await, 400, "published to another URL");
+        }
+    }
+}
+
+#[tokio::test]
+async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
+    let mut function = Function::start(&KEYS).await;
+    let decoded: &[(&str, &str)] =
+        &[("b", "1"), ("a", "x y"), ("c", "50%&more"), ("b", "2"), ("d", ""), ("é", "ü")];
+    let url = format!("https://{API}/hook?b=1&a=x%20y&c=50%25%26more&b=2&d=&%C3%A9=%C3%BC");
+    let token = sign(&url, b"Hello");
+    let call = Call { query: decoded, signature: Some(&token), ..Call::to(API) };
+    accepted(&function.call(call.rest_api()).await);
+    let swapped: &[(&str, &str)] =
+        &[("b", "2"), ("a", "x y"), ("c", "50%&more"), ("b", "1"), ("d", ""), ("é", "ü")];
+    let swapped = Call { query: swapped, ..call };
+    rejected(&function.call(swapped.rest_api()).await, 400, "published to another URL");
+
+    let as_sent: &[(&str, &str)] = &[("b", "1"), ("a", "x%20y"), ("b", "2")];
+    let token = sign(&format!("https://{API}/hook?b=1&a=x%20y&b=2"), b"Hello");
+    let call = Call { query: as_sent, signature: Some(&token), ..Call::to(API) };
+    accepted(&function.call(call.http_api()).await);
+
+    // An HTTP API decodes rawPath.
+    let token = sign(&format!("https://{API}/a%20hook%3F"), b"Hello");
+    let call = Call { path: "/a hook?", signature: Some(&token), ..Call::to(API) };
+    accepted(&function.call(call.http_api()).await);
+}
+
+#[tokio::test]
+async fn an_alb_tells_no_domain_name() {
+    let url = "https://hooks.example.com/hook?b=x%20y%26z&a=1&c=2";
+    let token = sign(url, b"Hello");
+    let query: &[(&str, &str)] = &[("a", "1"), ("b", "x%20y%26z"), ("c", "2")];
+    let call = Call { query, signature: Some(&token), ..Call::to("hooks.example.com") };
+
+    let mut function = Function::start(&KEYS).await;
+    rejected(&function.call(call.alb()).await, 500, "cannot tell its own public URL");
+    function.logged("configure PublicUrl::base or PublicUrl::exact").await;
+
+    let with_url = [&KEYS[..], &[("PUBLIC_URL", "https://hooks.example.com")]].concat();
+    let mut function = Function::start(&with_url).await;
+    accepted(&function.call(call.alb()).await);
+    let binary_token = sign("https://hooks.example.com/hook", &[0xFF, 0]);
+    let binary = Call {
+        signature: Some(&binary_token),
+        body: Some(&[0xFF, 0]),
+        base64: true,
+        ..Call::to("10.0.0.7")
+    };
+    accepted(&function.call(binary.alb()).await);
+    let forged = Call { signature: Some("a.b.c"), ..call };
+    rejected(&function.call(forged.alb()).await, 400, "signature segment");
+}
+
+/// A key in an API mapping is left out of an HTTP API's `rawPath`: there `PUBLIC_URL` has it.
+#[tokio::test]
+async fn an_api_mapping_with_a_key_takes_a_public_url() {
+    let token = sign("https://hooks.example.com/v1/hook", b"Hello");
+    let call = Call { stage: "prod", signature: Some(&token), ..Call::to("hooks.example.com") };
+    let mut function = Function::start(&KEYS).await;
+    rejected(&function.call(call.http_api()).await, 400, "published to another URL");
+    let with_url = [&KEYS[..], &[("PUBLIC_URL", "https://hooks.example.com/v1")]].concat();
+    let mut function = Function::start(&with_url).await;
+    accepted(&function.call(call.http_api()).await);
+}
+
+#[tokio::test]
+async fn without_its_settings_it_says_what_to_set_and_stops() {
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[], "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set"),
+        (&KEYS[..1], "the environment variable QSTASH_NEXT_SIGNING_KEY is not set"),
+        (
+            &[KEYS[0], ("QSTASH_NEXT_SIGNING_KEY", "")],
+            "the signing key QSTASH_NEXT_SIGNING_KEY is empty",
+        ),
+        (
+            &[KEYS[0], KEYS[1], ("PUBLIC_URL", "hooks.example.com")],
+            "PUBLIC_URL: the URL given to PublicUrl::base",
+        ),
+    ];
+    for (variables, sentence) in cases {
+        let run = function(variables).env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9").output();
+        let output =
+            tokio::time::timeout(PATIENCE, run).await.expect("it stops").expect("it starts");
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+    }
+}
