@@ -39,6 +39,92 @@ const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 ///     .body_limit(5 * 1024 * 1024);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Stacks
+///
+/// "Above" is what sees the request earlier: the earlier layer of a `ServiceBuilder`, the later
+/// call of `Router::layer`.
+///
+/// | layer | where |
+/// |---|---|
+/// | tracing, request ids, CORS, timeouts, compression of answers, caught panics, limits on concurrency, `from_fn` | above or below |
+/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | below, or above with one line: |
+/// | `RequestDecompressionLayer` | below: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
+/// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | above or below; in axum under a `HandleErrorLayer`, as ever |
+///
+/// ```
+/// use axum::{Router, body::Body, extract::Request, routing::post};
+/// use tower::ServiceBuilder;
+/// use tower_http::{decompression::RequestDecompressionLayer, limit::RequestBodyLimitLayer};
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let stack = ServiceBuilder::new()
+///     .layer(RequestBodyLimitLayer::new(256 * 1024))
+///     // Makes what the limit wrapped axum's body again.
+///     .map_request(|request: Request<_>| request.map(Body::new))
+///     .layer(verify)
+///     .layer(RequestDecompressionLayer::new());
+/// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Without that line it does not compile; in a call of `Router::layer` for each layer, where axum
+/// itself boxes what lies between, it is not needed.
+///
+/// ```compile_fail,E0277
+/// # use axum::Router;
+/// # use tower::ServiceBuilder;
+/// # use tower_http::limit::RequestBodyLimitLayer;
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let stack = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(256 * 1024)).layer(verify);
+/// let app: Router = Router::new().layer(stack);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A plain hyper server gives a body that cannot be made again, `Incoming`; box it above:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::combinators::BoxBody;
+/// use hyper::body::Incoming;
+/// use hyper_util::service::TowerToHyperService;
+/// use tower::ServiceBuilder;
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// async fn webhook(
+///     request: Request<BoxBody<Bytes, hyper::Error>>,
+/// ) -> Result<Response<String>, Infallible> {
+///     Ok(Response::new("done".to_owned()))
+/// }
+///
+/// let service = ServiceBuilder::new()
+///     .map_request(|request: Request<Incoming>| request.map(BoxBody::new))
+///     .layer(verify)
+///     .service_fn(webhook);
+/// // For `serve_connection` of hyper or hyper-util.
+/// let service = TowerToHyperService::new(service);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// On Lambda, every `lambda_http::run…` takes the layer around a `service_fn` and around an axum
+/// router, or a router with the layer inside.
+///
+/// What cannot work:
+///
+/// - `BoxService` below, for it is no `Clone`: take `BoxCloneSyncService`, or put a `BufferLayer`
+///   between.
+/// - `option_layer(Some(verify))`, for its two sides answer with different bodies: wrap the router
+///   in an `if`.
+/// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
+///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct QStashVerifyLayer {

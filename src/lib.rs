@@ -128,8 +128,8 @@
 //!
 //! - The [`PublicUrl`] is yours to state. A `Host` header is the sender's word: whoever receives
 //!   one delivery of your account could replay it at your other endpoints.
-//! - Nothing before this layer may change the body: decompression belongs below it. A layer that
-//!   wraps the body's type belongs below it too, or needs the one line that [`RequestBody`] shows.
+//! - Nothing before this layer may change the body: decompression belongs below it. Which layer
+//!   goes where, and what cannot work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
 //! - A sender may be slow. Put a timeout and a limit on connections around the service, as for
 //!   any other.
 //!

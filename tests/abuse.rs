@@ -102,9 +102,13 @@ async fn every_genuine_delivery_gets_through_and_nothing_else() {
             }
         });
     }
-    while let Some(client) = crowd.join_next().await {
-        client.expect("no client saw anything wrong");
-    }
+    // A receiver that hangs must fail the test, not hang it.
+    let join = tokio::time::timeout(Duration::from_secs(300), async {
+        while let Some(client) = crowd.join_next().await {
+            client.expect("no client saw anything wrong");
+        }
+    });
+    join.await.expect("an end");
     drop(silent);
 
     assert_eq!(calls.load(Ordering::Relaxed), GENUINE, "only the genuine reach the handler");

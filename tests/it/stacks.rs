@@ -42,7 +42,7 @@ use tower_http::{
 };
 use tower_qstash::{Claims, RequestBody};
 
-use crate::support::{BASE, current, layer, now, stranger};
+use crate::support::{BASE, current, in_time, layer, now, stranger};
 
 const BODY: &[u8] = b"Hello World";
 /// Long enough for any machine: no test here waits for it.
@@ -214,6 +214,10 @@ async fn layers_above_that_change_the_body() {
         .map_request(|request: Request<_>| request.map(Body::new))
         .layer(layer());
     check_axum(hook().layer(nothing_compressed)).await;
+
+    // One call for each layer, and axum does it.
+    let limited = RequestBodyLimitLayer::new(BODY.len());
+    check_axum(hook().layer(layer()).layer(limited)).await;
 
     // Without axum.
     let limited = ServiceBuilder::new()
@@ -402,6 +406,6 @@ async fn a_plain_hyper_server() {
                 head.uri = format!("http://{address}{}", head.uri.path()).parse().expect("a URL");
                 Request::from_parts(head, body)
             });
-        check(to_loopback).await;
+        in_time(check(to_loopback)).await;
     }
 }
