@@ -19,7 +19,10 @@ use tokio::{
 };
 use tower_qstash::QStashVerifyLayer;
 
-use crate::support::{BASE, current, in_time, layer, next, now, stranger};
+use crate::{
+    process::in_time,
+    support::{BASE, current, layer, next, now, stranger},
+};
 
 const LIMIT: usize = 1024 * 1024;
 const DRAIN: usize = 64 * 1024;

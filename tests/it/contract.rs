@@ -441,6 +441,19 @@ async fn a_body_over_the_limit_is_413() {
     );
 }
 
+/// So that a sender who is a little over the limit reads 413, and not a broken pipe.
+#[tokio::test]
+async fn what_is_left_of_a_body_over_the_limit_is_drained() {
+    for (drain_limit, polled) in [(0, 2), (1, 3), (64 * 1024, usize::MAX)] {
+        let (body, polls) = Frames::of([&b"Hello"[..]; 10]).boxed_counting();
+        let service =
+            layer().body_limit(7).drain_limit(drain_limit).layer(Inner::default().service());
+        let response = service.oneshot(delivery(&current(), b"Hello", body)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(polls.load(Ordering::Relaxed), polled, "{drain_limit}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_fails_never_reaches_the_handler() {
     let inner = Inner::default();

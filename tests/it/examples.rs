@@ -11,7 +11,10 @@ use tokio::{
 };
 use tower_qstash::Signer;
 
-use crate::support::{CURRENT_KEY, NEXT_KEY, current, example, in_time};
+use crate::{
+    process::{example, in_time},
+    support::{CURRENT_KEY, NEXT_KEY, current},
+};
 
 const KEYS: [(&str, &str); 2] =
     [("QSTASH_CURRENT_SIGNING_KEY", CURRENT_KEY), ("QSTASH_NEXT_SIGNING_KEY", NEXT_KEY)];

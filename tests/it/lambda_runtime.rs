@@ -27,7 +27,8 @@ use tokio::{
 
 use crate::{
     lambda_events::Call,
-    support::{CURRENT_KEY, NEXT_KEY, current, example, next, stranger},
+    process::example,
+    support::{CURRENT_KEY, NEXT_KEY, current, next, stranger},
 };
 
 /// Long enough that only a process that hangs runs into it.

@@ -1,16 +1,15 @@
-//! All integration tests in one binary: it links once.
+//! What uses a framework, a socket or a process, in one binary: it links once.
 
 mod operation;
-mod properties;
+mod process;
 mod public_url;
 mod stacks;
+#[path = "../support/mod.rs"]
 mod support;
-mod url;
 
 mod axum_tcp;
 mod bad_input;
 mod contract;
-mod core;
 mod examples;
 mod lambda_events;
 mod lambda_runtime;

@@ -1,6 +1,6 @@
 //! What Cargo.toml promises.
 
-use crate::support::cargo;
+use crate::process::cargo;
 
 /// `rust-version` is what the dependencies of a build with every feature ask for: no less, which
 /// would be a lie, and no more. That our own code needs no newer one is held by a clippy lint.

@@ -42,7 +42,10 @@ use tower_http::{
 };
 use tower_qstash::{Claims, RequestBody};
 
-use crate::support::{BASE, current, in_time, layer, now, stranger};
+use crate::{
+    process::in_time,
+    support::{BASE, current, layer, now, stranger},
+};
 
 const BODY: &[u8] = b"Hello World";
 /// Long enough for any machine: no test here waits for it.
