@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request::Parts};
+use http::{HeaderMap, HeaderName, Response, request::Parts};
 use tower_layer::Layer;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     verify::verify_token,
 };
 
+const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
 const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 
@@ -242,7 +243,7 @@ impl fmt::Debug for Settings {
 }
 
 fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
-    let mut signatures = headers.get_all("upstash-signature").iter();
+    let mut signatures = headers.get_all(SIGNATURE).iter();
     let signature = signatures.next().ok_or(Rejection::MissingSignature)?;
     if signatures.next().is_some() {
         return Err(Rejection::DuplicateSignature);

@@ -1,18 +1,17 @@
 //! The figures that the README and the issues speak of, each a ratio of two things measured in turn
 //! in one run, so that a machine that slows down slows down both.
 
-mod common;
-
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
 
-use common::{
-    Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
-    sign, verifier,
-};
 use http_body_util::Full;
+use tower_qstash::PublicUrl;
+use tower_qstash_bench::{
+    Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
+    service_for, sign, verifier,
+};
 
 /// How long one side is measured before it is the other's turn.
 const TURN: Duration = Duration::from_millis(4);
@@ -72,7 +71,7 @@ fn main() {
         "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
         "ratio of medians", "body", "ratio", "25 %", "75 %", "ns", "ns"
     );
-    let (verifier, floor) = (verifier(), Floor::new());
+    let (verifier, floor) = (verifier(), Floor::default());
     let core = |token: &str, body: &[u8]| {
         drop(black_box(verifier.verify(black_box(token), URL, black_box(body), now())));
     };
@@ -83,11 +82,12 @@ fn main() {
         print("core / floor", size, &pair);
     }
 
-    let peer = common::peer();
+    let peer = tower_qstash_bench::peer();
     for size in SIZES {
         let body = body(size);
-        let (token, peers) = (sign(CURRENT, &body), common::sign_for_peer(&body));
-        let pair = pair(|| common::ask_peer(&peer, &peers, &body), || core(&token, &body));
+        let (token, peers) = (sign(CURRENT, &body), tower_qstash_bench::sign_for_peer(&body));
+        let pair =
+            pair(|| tower_qstash_bench::ask_peer(&peer, &peers, &body), || core(&token, &body));
         print("qstash-rs / core", size, &pair);
     }
 
@@ -106,6 +106,19 @@ fn main() {
         print("layer / (bare service + core), one frame", size, &pair);
         println!("{:44} {:>8} {:>7.0} ns", "  the layer adds", size, pair.nanos[0] - pair.nanos[1]);
     }
+    let small = body(256);
+    let token = sign(CURRENT, &small);
+    let mut unchecked = service_for(PublicUrl::dangerous_unchecked());
+    let url = pair(
+        || drop(call(&mut service, request(&token, Full::new(small.clone())))),
+        || drop(call(&mut unchecked, request(&token, Full::new(small.clone())))),
+    );
+    println!(
+        "{:44} {:>8} {:>7.0} ns",
+        "  matching the URL takes",
+        256,
+        url.nanos[0] - url.nanos[1]
+    );
     for size in SIZES {
         let body = body(size);
         let token = sign(CURRENT, &body);
@@ -119,7 +132,6 @@ fn main() {
         print("layer / (bare service + core), 16 KiB frames", size, &pair);
     }
 
-    let small = body(256);
     let (current, next) = (sign(CURRENT, &small), sign(NEXT, &small));
     let next_key = pair(|| core(&next, &small), || core(&current, &small));
     print("next key / current key", 256, &next_key);
@@ -135,10 +147,14 @@ fn main() {
     let large = body(1024 * 1024);
     let rejections = [
         ("forged", sign(STRANGER, &large)),
-        ("expired", common::signed_with_claim("exp", 1.into(), &large)),
+        ("expired", tower_qstash_bench::signed_with_claim("exp", 1.into(), &large)),
         (
             "wrong URL",
-            common::signed_with_claim("sub", "https://api.example.com/other".into(), &large),
+            tower_qstash_bench::signed_with_claim(
+                "sub",
+                "https://api.example.com/other".into(),
+                &large,
+            ),
         ),
     ];
     for (what, token) in rejections {
@@ -147,7 +163,7 @@ fn main() {
             assert!(response.status().is_client_error());
         };
         let [with, without] = [large.clone(), body(0)];
-        let mut other = common::service();
+        let mut other = tower_qstash_bench::service();
         let pair = pair(
             || ask(with.clone()),
             || {

@@ -1,1 +1,186 @@
-//! The benchmarks of `tower-qstash` are in `benches/`: `cargo bench -p tower-qstash-bench`.
+//! What every benchmark needs: deliveries, the floor, and services to measure.
+//!
+//! The benchmarks themselves are in `benches/`: `cargo bench -p tower-qstash-bench`.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Full, combinators::BoxBody};
+use sha2::{Digest, Sha256};
+use tower::{Layer, Service};
+use tower_qstash::{PublicUrl, QStashVerify, QStashVerifyLayer, Signer, SigningKeys, Verifier};
+
+/// The current signing key.
+pub const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjS";
+/// The next signing key.
+pub const NEXT: &str = "sig_5NrzPWtoDs3SgcRMVuVjsJ4qDZvT";
+/// A key that is not configured.
+pub const STRANGER: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfD";
+/// Where every message is published to.
+pub const URL: &str = "https://api.example.com/hooks/resize";
+/// Its path.
+pub const PATH: &str = "/hooks/resize";
+/// Sizes of bodies, in bytes.
+pub const SIZES: [usize; 5] = [0, 256, 1024, 64 * 1024, 1024 * 1024];
+
+/// The time of every delivery.
+pub fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+/// A body that no two places of are alike.
+pub fn body(size: usize) -> Bytes {
+    (0..size).map(|index| (index * 31 + index / 256) as u8).collect()
+}
+
+/// A token as QStash makes it.
+pub fn sign(key: &str, body: &[u8]) -> String {
+    Signer::new(key).expect("a good key").token(URL, body, now()).sign()
+}
+
+/// The core, with both keys.
+pub fn verifier() -> Verifier {
+    Verifier::new(SigningKeys::new(CURRENT, NEXT).expect("good keys"))
+}
+
+/// The least that verification can cost: one HMAC-SHA256 over the token, with the key schedule done
+/// beforehand, and one SHA-256 over the body.
+#[derive(Debug)]
+pub struct Floor {
+    mac: Hmac<Sha256>,
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self { mac: Hmac::new_from_slice(CURRENT.as_bytes()).expect("any length") }
+    }
+}
+
+impl Floor {
+    /// One of each.
+    pub fn run(&self, token: &str, body: &[u8]) {
+        let message = &token.as_bytes()[..token.len() - 44];
+        black_box(self.mac.clone().chain_update(black_box(message)).finalize());
+        black_box(Sha256::digest(black_box(body)));
+    }
+}
+
+/// Answers at once.
+#[derive(Clone, Debug)]
+pub struct Bare;
+
+impl<B> Service<Request<B>> for Bare {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        black_box(request);
+        ready(Ok(Response::new(Full::default())))
+    }
+}
+
+/// The layer around a service that does nothing, for everything below the origin of [`URL`].
+pub fn service() -> QStashVerify<Bare> {
+    service_for(PublicUrl::base("https://api.example.com").expect("a good base"))
+}
+
+/// The layer around a service that does nothing.
+pub fn service_for(public_url: PublicUrl) -> QStashVerify<Bare> {
+    let keys = SigningKeys::new(CURRENT, NEXT).expect("good keys");
+    QStashVerifyLayer::new(keys, public_url).clock(now).layer(Bare)
+}
+
+/// Calls a service whose future never has to wait.
+pub fn call<S, B>(service: &mut S, request: Request<B>) -> S::Response
+where
+    S: Service<Request<B>, Error = Infallible>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut context).is_ready());
+    match pin!(service.call(request)).poll(&mut context) {
+        Poll::Ready(Ok(response)) => response,
+        Poll::Pending => unreachable!("nothing to wait for"),
+    }
+}
+
+/// A request with this token and body.
+pub fn request<B>(token: &str, body: B) -> Request<B> {
+    Request::post(PATH).header("upstash-signature", token).body(body).expect("a good request")
+}
+
+/// A body in frames of 16 KiB with a declared length, as hyper reads one.
+#[derive(Debug)]
+pub struct Frames(Bytes);
+
+impl Frames {
+    /// As a type that the layer takes.
+    pub fn boxed(bytes: Bytes) -> BoxBody<Bytes, Infallible> {
+        BoxBody::new(Self(bytes))
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.0.len().min(16 * 1024);
+        let frame = self.0.split_to(length);
+        Poll::Ready((length > 0).then_some(Ok(Frame::data(frame))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// A token with one claim that breaks a rule.
+pub fn signed_with_claim(name: &str, value: serde_json::Value, body: &[u8]) -> String {
+    let signer = Signer::new(CURRENT).expect("a good key");
+    signer.token(URL, body, now()).claim(name, value).sign()
+}
+
+/// The verifier of qstash-rs, with both keys.
+pub fn peer() -> qstash_rs::Receiver {
+    qstash_rs::Receiver::new(qstash_rs::ReceiverConfig {
+        current_signing_key: CURRENT.into(),
+        next_signing_key: NEXT.into(),
+    })
+}
+
+/// qstash-rs rejects what QStash really sends: `aud` must be missing, `nbf` not negative. It has no
+/// clock to set, so its token is good for long.
+pub fn sign_for_peer(body: &[u8]) -> String {
+    let signer = Signer::new(CURRENT).expect("a good key");
+    let token = signer.token(URL, body, now()).without_claim("aud");
+    token.claim("nbf", 1_700_000_000).claim("exp", 99_999_999_999_u64).sign()
+}
+
+/// Verifies with qstash-rs.
+pub fn ask_peer(peer: &qstash_rs::Receiver, token: &str, body: &[u8]) {
+    let request = qstash_rs::VerifyRequest {
+        signature: black_box(token),
+        body: black_box(body),
+        url: Some(URL),
+        clock_tolerance_seconds: 0,
+    };
+    assert!(peer.verify(request).is_ok());
+}
