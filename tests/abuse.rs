@@ -54,10 +54,11 @@ const SILENT: usize = 64;
 
 /// What the crowd may add to the heap, both ends of its sockets together.
 ///
-/// A stranger costs what hyper reads ahead of the drain of 64 KiB, not the MiB that he sends: were
-/// it collected, the forgers alone would hold 48 MiB. Only behind a good token is a body collected,
-/// up to the limit of 1 MiB: three times that while it moves to a buffer of twice the size.
-const BOUND: usize = (FORGERS + VANDALS) * 192 * KIB
+/// A stranger costs the receiver about twice the 64 KiB that it drains, as hyper reads ahead, and
+/// not the MiB that he sends: were it collected, the forgers alone would hold 48 MiB. Only behind a
+/// good token is a body collected, up to the limit of 1 MiB: three times that while it moves to a
+/// buffer of twice the size.
+const BOUND: usize = (FORGERS + VANDALS) * 128 * KIB
     + REPLAYERS * 3 * MIB
     + GENUINE_CLIENTS * 4 * (REJECTED_BODY + GENUINE_BODY)
     + SILENT * 64 * KIB;
