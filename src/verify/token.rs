@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 #[cfg(target_arch = "x86_64")]
 use base64::engine::{Simd, general_purpose::NO_PAD};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{DecodeSliceError, Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -32,14 +32,16 @@ impl SignedClaims<'_> {
         buffer: &'b mut [u8],
         overflow: &'b mut Vec<u8>,
     ) -> Result<&'b [u8], VerifyError> {
-        if base64::decoded_len_estimate(self.encoded.len()) > buffer.len() {
-            *overflow = decode(self.encoded, "claims")?;
-            return Ok(overflow);
+        match ENGINE.decode_slice(self.encoded, buffer) {
+            Ok(length) => Ok(&buffer[..length]),
+            Err(DecodeSliceError::OutputSliceTooSmall) => {
+                *overflow = decode(self.encoded, "claims")?;
+                Ok(overflow)
+            }
+            Err(DecodeSliceError::DecodeError(_)) => {
+                Err(VerifyError::InvalidEncoding { segment: "claims" })
+            }
         }
-        let length = ENGINE
-            .decode_slice(self.encoded, buffer)
-            .map_err(|_| VerifyError::InvalidEncoding { segment: "claims" })?;
-        Ok(&buffer[..length])
     }
 }
 

@@ -561,3 +561,95 @@ fn development_keys_only_when_asked_for_by_name() {
         assert!(development.verify(&genuine, URL, BODY, now()).is_err());
     }
 }
+
+#[test]
+fn claims_say_which_key_it_was() {
+    let tenants = keys()
+        .or(SigningKeys::labelled("tenant", "sig_t1", "sig_t2").unwrap())
+        .or(SigningKeys::insecure_development_server());
+    let signers = [
+        (current(), "current"),
+        (next(), "next"),
+        (Signer::new("sig_t1").unwrap(), "tenant current"),
+        (Signer::new("sig_t2").unwrap(), "tenant next"),
+        (Signer::insecure_development_server(), "development server current"),
+    ];
+    for (signer, label) in signers {
+        let token = signer.token(URL, b"", now()).sign();
+        let claims = Verifier::new(tenants.clone()).verify(&token, URL, b"", now()).unwrap();
+        assert_eq!(claims.key(), label);
+        assert_eq!(claims.key_is_next(), label.ends_with("next"));
+    }
+    let token = stranger().token(URL, b"", now()).sign();
+    assert!(Verifier::new(tenants).verify(&token, URL, b"", now()).is_err());
+}
+
+#[test]
+fn a_key_in_the_place_of_a_label_is_refused_and_not_shown() {
+    let error = SigningKeys::labelled("sig_a_secret", "tenant", "sig_b").unwrap_err();
+    assert_eq!(error.name(), "label");
+    assert!(!format!("{error} {error:?}").contains("sig_a_secret"));
+}
+
+#[test]
+fn long_claims_get_in_and_longer_ones_stay_whole() {
+    for length in [100, 200, 300, 400, 1_000, 5_000] {
+        let url = format!("https://api.example.com/{}", "a".repeat(length));
+        let token = current().token(&url, BODY, now()).sign();
+        let claims = Verifier::new(keys()).verify(&token, &url, BODY, now()).unwrap();
+        assert_eq!(claims.subject(), url);
+        let other = format!("{url}b");
+        let verdict = Verifier::new(keys()).verify(&token, &other, BODY, now());
+        assert_eq!(verdict, Err(VerifyError::SubjectMismatch));
+        // Spoilt at its end, with a good signature.
+        let (message, _) = token.rsplit_once('.').unwrap();
+        let spoilt = current().sign_segments(&format!("{message}!"));
+        let verdict = Verifier::new(keys()).verify(&spoilt, &url, BODY, now());
+        assert_eq!(verdict, Err(VerifyError::InvalidEncoding { segment: "claims" }));
+    }
+}
+
+#[test]
+fn errors_say_what_was_broken_and_what_to_do() {
+    let signer = current();
+    let say = |token: String| verify(&token).unwrap_err().to_string();
+    let cases = [
+        (say("a".repeat(9_000)), "the token has 9000 bytes, more than the 8192 allowed"),
+        (say("a.b".into()), "three segments"),
+        (say("a.b.c".into()), "the token's signature segment is not base64url"),
+        (say(signer.sign_raw(b"[]", b"{}")), "the token's header segment is not a JSON object"),
+        (say(token(&stranger()).sign()), "compare both keys with the QStash console"),
+        (say(token(&signer).header("alg", "none").sign()), "alg is not HS256"),
+        (say(token(&signer).header("crit", 1).sign()), "(crit)"),
+        (say(token(&signer).without_claim("sub").sign()), "the claim sub is missing"),
+        (say(token(&signer).claim("jti", 1).sign()), "the claim jti has the wrong type"),
+        (say(token(&signer).claim("iss", "x").sign()), "the claim iss is not Upstash"),
+        (say(token(&signer).claim("sub", "x").sign()), "compare it with the public URL"),
+        (
+            say(token(&signer).claim("nbf", NOW + 1).sign()),
+            "not valid before 1700000001 and it is 1700000000",
+        ),
+        (say(token(&signer).claim("exp", -1.5).sign()), "expired at -1.5 and it is 1700000000"),
+    ];
+    for (said, expected) in cases {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn dates_are_written_as_in_a_token() {
+    for (value, written, seconds) in [
+        (json!(0), "0", 0),
+        (json!(-62_135_596_800_i64), "-62135596800", -62_135_596_800),
+        (json!(-0.25), "-0.25", -1),
+        (json!(0.5), "0.5", 0),
+        (json!(1_700_000_000.125), "1700000000.125", 1_700_000_000),
+        (json!(u64::MAX), "18446744073709551615", i64::MAX),
+        (json!(-1e300), "-170141183460469231731687303715.884105728", i64::MIN),
+    ] {
+        let token = token(&current()).claim("iat", value).sign();
+        let claims = Verifier::new(keys()).verify(&token, URL, BODY, now()).unwrap();
+        let issued_at = claims.issued_at().unwrap();
+        assert_eq!((issued_at.to_string().as_str(), issued_at.as_secs()), (written, seconds));
+    }
+}

@@ -1,0 +1,454 @@
+//! The vectors: tokens of every kind, each with all that a verifier is told.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Sha384, Sha512};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tower_qstash::{Signer, UnsignedToken};
+
+const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjSQeWd";
+const NEXT: &str = "sig_5NrzPWtoDs3SgcRMVuVjsJ4qDZvTxYfB";
+const STRANGER: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfDkMnC";
+const URL: &str = "https://api.example.com/hooks/resize";
+const BODY: &[u8] = b"{\"image\": 7}";
+const NOW: u64 = 1_700_000_000;
+
+/// One delivery, and what its receiver is configured with.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Vector {
+    pub(crate) name: String,
+    pub(crate) token: String,
+    pub(crate) current_key: String,
+    pub(crate) next_key: String,
+    pub(crate) url: String,
+    /// In hex: bodies need not be text.
+    pub(crate) body: String,
+    /// Seconds since the epoch.
+    pub(crate) time: u64,
+    /// Seconds.
+    pub(crate) tolerance: u64,
+}
+
+#[derive(Default)]
+struct Vectors(Vec<Vector>);
+
+impl Vectors {
+    fn add(&mut self, name: impl Into<String>, token: String) -> &mut Vector {
+        self.0.push(Vector {
+            name: name.into(),
+            token,
+            current_key: CURRENT.into(),
+            next_key: NEXT.into(),
+            url: URL.into(),
+            body: hex(BODY),
+            time: NOW,
+            tolerance: 0,
+        });
+        self.0.last_mut().expect("just added")
+    }
+}
+
+pub(crate) fn generate() -> Vec<Vector> {
+    let mut vectors = Vectors::default();
+    genuine(&mut vectors);
+    claims(&mut vectors);
+    times(&mut vectors);
+    segments(&mut vectors);
+    algorithms(&mut vectors);
+    keys(&mut vectors);
+    bodies(&mut vectors);
+    urls(&mut vectors);
+    vectors.0
+}
+
+pub(crate) fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(NOW)
+}
+
+fn signer(key: &str) -> Signer {
+    Signer::new(key).expect("a good key")
+}
+
+fn token(signer: &Signer) -> UnsignedToken<'_> {
+    signer.token(URL, BODY, now())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn claims_of(token: &str) -> String {
+    let claims = token.split('.').nth(1).expect("three segments");
+    String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url")).expect("UTF-8")
+}
+
+fn genuine(vectors: &mut Vectors) {
+    let (current, next) = (signer(CURRENT), signer(NEXT));
+    vectors.add("genuine/current key", token(&current).sign());
+    vectors.add("genuine/next key", token(&next).sign());
+    vectors.add("genuine/old token with nbf = iat", token(&current).claim("nbf", NOW).sign());
+    for claim in ["nbf", "iat", "jti", "aud"] {
+        vectors.add(format!("genuine/no {claim}"), token(&current).without_claim(claim).sign());
+    }
+    vectors.add("genuine/aud a text", token(&current).claim("aud", "x").sign());
+    vectors.add("genuine/aud a list", token(&current).claim("aud", json!(["x"])).sign());
+    vectors
+        .add("genuine/another claim", token(&current).claim("region", json!({"a": null})).sign());
+    vectors.add("genuine/kid in the header", token(&current).header("kid", "1").sign());
+    vectors.add("genuine/typ at+jwt", token(&current).header("typ", "at+jwt").sign());
+    vectors.add("genuine/typ in lower case", token(&current).header("typ", "jwt").sign());
+    let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
+    vectors
+        .add("genuine/body hash padded", token(&current).claim("body", format!("{hash}=")).sign());
+    vectors.add("genuine/body hash unpadded", token(&current).claim("body", hash).sign());
+    let claims = claims_of(&token(&current).sign());
+    let header = br#"{"typ":"JWT","alg":"HS256"}"#;
+    vectors.add("genuine/header in another order", current.sign_raw(header, claims.as_bytes()));
+    let spaced = claims.replace(',', ", ").replace(':', ": ").replace(": //", "://");
+    vectors.add("genuine/white space in the JSON", current.sign_raw(header, spaced.as_bytes()));
+    let escaped = claims.replace("https://", r"https:\/\u002f");
+    vectors.add("genuine/escapes in the JSON", current.sign_raw(header, escaped.as_bytes()));
+
+    let long = "long ".repeat(13_000);
+    let bodies: &[(&str, &[u8])] = &[
+        ("empty", b""),
+        ("a space", b" "),
+        ("text", b"Hello World"),
+        ("two lines", b"a\r\nb\n"),
+        ("umlauts", "grüße".as_bytes()),
+        ("emoji", "🦀".as_bytes()),
+        ("a byte order mark", b"\xEF\xBB\xBFx"),
+        ("a NUL", b"a\0b"),
+        ("65 KB", long.as_bytes()),
+        ("not UTF-8", b"\xFF\xFE\x80"),
+        ("cut UTF-8", b"gr\xC3"),
+    ];
+    for (what, body) in bodies {
+        let signed = current.token(URL, body, now()).sign();
+        vectors.add(format!("genuine/body: {what}"), signed).body = hex(body);
+    }
+}
+
+fn claims(vectors: &mut Vectors) {
+    let current = signer(CURRENT);
+    for claim in ["iss", "sub", "exp", "body"] {
+        vectors.add(format!("claims/no {claim}"), token(&current).without_claim(claim).sign());
+    }
+    let values = [
+        ("null", json!(null)),
+        ("true", json!(true)),
+        ("a number", json!(1_700_000_100)),
+        ("a fraction", json!(1_700_000_100.5)),
+        ("a text", json!("1700000100")),
+        ("an empty text", json!("")),
+        ("a list", json!(["Upstash"])),
+        ("an object", json!({})),
+    ];
+    for claim in ["iss", "sub", "exp", "nbf", "iat", "jti", "body"] {
+        for (what, value) in &values {
+            let name = format!("claims/{claim} {what}");
+            vectors.add(name, token(&current).claim(claim, value.clone()).sign());
+        }
+    }
+    for issuer in
+        ["upstash", "Upstash ", " Upstash", "Upstash\n", "https://upstash.com", "Upstash,x"]
+    {
+        vectors.add(format!("claims/iss {issuer:?}"), token(&current).claim("iss", issuer).sign());
+    }
+    let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
+    let hashes = [
+        ("of another body", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=".to_owned()),
+        ("padded twice", format!("{hash}==")),
+        ("cut", hash[..42].to_owned()),
+        ("and more", format!("{hash}A")),
+        ("with stray bits", format!("{}R", &hash[..42])),
+        ("in the standard alphabet", hash.replace('-', "+").replace('_', "/")),
+        ("with a space", format!("{hash} ")),
+        ("in hex", hex(b"xMty")),
+    ];
+    for (what, value) in hashes {
+        vectors
+            .add(format!("claims/body hash {what}"), token(&current).claim("body", value).sign());
+    }
+    let text = claims_of(&token(&current).sign());
+    let header = br#"{"alg":"HS256","typ":"JWT"}"#;
+    let raw = |claims: &str| current.sign_raw(header, claims.as_bytes());
+    let twice = |claim: &str| text.replacen('{', &format!("{{{claim},"), 1);
+    vectors.add("claims/exp twice", raw(&twice("\"exp\":1")));
+    vectors.add("claims/sub twice", raw(&twice("\"sub\":\"https://evil.example\"")));
+    vectors.add("claims/a list", raw("[]"));
+    vectors.add("claims/null", raw("null"));
+    vectors.add("claims/empty", raw(""));
+    vectors.add("claims/no JSON", raw("claims"));
+    vectors.add("claims/cut", raw(&text[..text.len() - 1]));
+    vectors.add("claims/and more", raw(&format!("{text}{{}}")));
+    vectors.add("claims/not UTF-8", current.sign_raw(header, b"{\"sub\":\"\xFF\"}"));
+}
+
+fn times(vectors: &mut Vectors) {
+    let current = signer(CURRENT);
+    for tolerance in [0, 1, 60] {
+        for offset in [-1_i64, 0, 1] {
+            let exp = NOW as i64 - tolerance as i64 + offset;
+            let nbf = NOW as i64 + tolerance as i64 + offset;
+            let name = format!("times/exp {offset:+} s from its limit, tolerance {tolerance} s");
+            vectors.add(name, token(&current).claim("exp", exp).sign()).tolerance = tolerance;
+            let name = format!("times/nbf {offset:+} s from its limit, tolerance {tolerance} s");
+            vectors.add(name, token(&current).claim("nbf", nbf).sign()).tolerance = tolerance;
+        }
+    }
+    let extremes = [
+        ("the year 1", json!(-62_135_596_800_i64)),
+        ("0", json!(0)),
+        ("-1", json!(-1)),
+        ("half a second ago", json!(NOW as f64 - 0.5)),
+        ("in half a second", json!(NOW as f64 + 0.5)),
+        ("the year 9999", json!(253_402_300_799_i64)),
+        ("2^53", json!(9_007_199_254_740_992_i64)),
+        ("the largest i64", json!(i64::MAX)),
+        ("the largest u64", json!(u64::MAX)),
+        ("the smallest i64", json!(i64::MIN)),
+        ("1e300", json!(1e300)),
+    ];
+    for (what, value) in extremes {
+        for claim in ["exp", "nbf"] {
+            let name = format!("times/{claim} {what}");
+            vectors.add(name, token(&current).claim(claim, value.clone()).sign());
+        }
+    }
+    for offset in [-1_i64, 0, 150, 299, 300, 301, 86_400] {
+        let name = format!("times/{offset} s after it was made");
+        let made_with_nbf = token(&current).claim("nbf", NOW).sign();
+        vectors.add(name, made_with_nbf).time = NOW.saturating_add_signed(offset);
+    }
+}
+
+fn segments(vectors: &mut Vectors) {
+    let current = signer(CURRENT);
+    let good = token(&current).sign();
+    let parts: Vec<&str> = good.split('.').collect();
+    let message = format!("{}.{}", parts[0], parts[1]);
+    type Spoil = fn(&str) -> String;
+    let spoilt: &[(&str, Spoil)] = &[
+        ("empty", |_| String::new()),
+        ("cut in front", |part| part[1..].into()),
+        ("cut at the end", |part| part[..part.len() - 1].into()),
+        ("padded", |part| format!("{part}=")),
+        ("padded twice", |part| format!("{part}==")),
+        ("doubled", |part| format!("{part}{part}")),
+        ("with stray bits", stray_bits),
+        ("with a space before", |part| format!(" {part}")),
+        ("with a space after", |part| format!("{part} ")),
+        ("with a line break after", |part| format!("{part}\n")),
+        ("with a space inside", |part| format!("{} {}", &part[..9], &part[9..])),
+        ("with a plus sign", |part| format!("+{}", &part[1..])),
+        ("with a character that is none", |part| format!("{}!", &part[..part.len() - 1])),
+        ("with a NUL", |part| format!("{part}\0")),
+    ];
+    for (index, segment) in ["header", "claims", "signature"].into_iter().enumerate() {
+        for (what, spoil) in spoilt {
+            let mut changed: Vec<String> = parts.iter().map(|&part| part.into()).collect();
+            changed[index] = spoil(&changed[index]);
+            vectors.add(format!("segments/{segment} {what}"), changed.join("."));
+            // Signed as it is, so that only the decoding can refuse it.
+            if index < 2 {
+                let signed = current.sign_segments(&changed[..2].join("."));
+                vectors.add(format!("segments/{segment} {what}, signed"), signed);
+            }
+        }
+    }
+    let whole = [
+        ("nothing", String::new()),
+        ("one segment", parts[0].into()),
+        ("two segments", message.clone()),
+        ("four segments", format!("{good}.{}", parts[2])),
+        ("a dot before", format!(".{good}")),
+        ("a dot after", format!("{good}.")),
+        ("dots only", "..".into()),
+        ("Bearer before", format!("Bearer {good}")),
+        ("in quotes", format!("\"{good}\"")),
+        ("twice, with a comma", format!("{good},{good}")),
+        ("claims and header swapped", format!("{}.{}.{}", parts[1], parts[0], parts[2])),
+        (
+            "signature of another token",
+            format!("{message}.{}", signature_of(&current, "https://x.example")),
+        ),
+        ("signature of zeros", format!("{message}.{}", "A".repeat(43))),
+        ("in upper case", good.to_uppercase()),
+    ];
+    for (what, changed) in whole {
+        vectors.add(format!("segments/token: {what}"), changed);
+    }
+}
+
+fn signature_of(signer: &Signer, url: &str) -> String {
+    let token = signer.token(url, BODY, now()).sign();
+    token.rsplit('.').next().expect("a signature").into()
+}
+
+/// The same bytes for a lenient decoder: the bits after the last whole byte are not zero. A segment
+/// that ends on a whole byte has none and gets one more character.
+fn stray_bits(part: &str) -> String {
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    if part.len().is_multiple_of(4) {
+        return format!("{part}B");
+    }
+    let (start, last) = part.split_at(part.len() - 1);
+    let index = ALPHABET.find(last).expect("base64url");
+    format!("{start}{}", &ALPHABET[index ^ 1..=index ^ 1])
+}
+
+fn algorithms(vectors: &mut Vectors) {
+    let current = signer(CURRENT);
+    for algorithm in [
+        "none", "None", "NONE", "", "hs256", "HS256 ", "HS384", "HS512", "RS256", "RS512", "ES256",
+        "PS256", "EdDSA", "A256KW",
+    ] {
+        let name = format!("algorithms/{algorithm:?} with an HMAC-SHA256");
+        vectors.add(name, token(&current).header("alg", algorithm).sign());
+        let unsigned = token(&current).header("alg", algorithm).sign();
+        let unsigned = unsigned.rsplit_once('.').map(|(message, _)| format!("{message}."));
+        vectors
+            .add(format!("algorithms/{algorithm:?} unsigned"), unsigned.expect("three segments"));
+    }
+    let others: [(&str, Value); 4] = [
+        ("null", json!(null)),
+        ("a number", json!(256)),
+        ("a list", json!(["HS256"])),
+        ("an object", json!({})),
+    ];
+    for (what, algorithm) in others {
+        vectors.add(format!("algorithms/{what}"), token(&current).header("alg", algorithm).sign());
+    }
+    let claims = claims_of(&token(&current).sign());
+    let raw = |header: &str| current.sign_raw(header.as_bytes(), claims.as_bytes());
+    vectors.add("algorithms/missing", raw(r#"{"typ":"JWT"}"#));
+    vectors.add("algorithms/twice, the last HS256", raw(r#"{"alg":"none","alg":"HS256"}"#));
+    vectors.add("algorithms/twice, the last none", raw(r#"{"alg":"HS256","alg":"none"}"#));
+    vectors.add("algorithms/header a list", raw(r#"["HS256"]"#));
+    vectors.add("algorithms/header no JSON", raw("HS256"));
+
+    let message = |algorithm: &str| {
+        let token = token(&current).header("alg", algorithm).sign();
+        token.rsplit_once('.').expect("three segments").0.to_owned()
+    };
+    let (hs384, hs512) = (message("HS384"), message("HS512"));
+    let mac = Hmac::<Sha384>::new_from_slice(CURRENT.as_bytes()).expect("any length");
+    let tag = BASE64_URL_SAFE_NO_PAD.encode(mac.chain_update(&hs384).finalize().into_bytes());
+    vectors.add("algorithms/HS384 with an HMAC-SHA384", format!("{hs384}.{tag}"));
+    let mac = Hmac::<Sha512>::new_from_slice(CURRENT.as_bytes()).expect("any length");
+    let tag = BASE64_URL_SAFE_NO_PAD.encode(mac.chain_update(&hs512).finalize().into_bytes());
+    vectors.add("algorithms/HS512 with an HMAC-SHA512", format!("{hs512}.{tag}"));
+
+    let crits = [
+        ("empty", json!([])),
+        ("null", json!(null)),
+        ("a text", json!("b64")),
+        ("unknown", json!(["x-unknown"])),
+        ("b64", json!(["b64"])),
+        ("alg", json!(["alg"])),
+    ];
+    for (what, crit) in crits {
+        vectors.add(format!("crit/{what}"), token(&current).header("crit", crit).sign());
+    }
+    let b64 = token(&current).header("crit", json!(["b64"])).header("b64", true).sign();
+    vectors.add("crit/b64 and b64 true", b64);
+}
+
+fn keys(vectors: &mut Vectors) {
+    let good = token(&signer(CURRENT)).sign();
+    let with_next = token(&signer(NEXT)).sign();
+    let strangers = token(&signer(STRANGER)).sign();
+    vectors.add("keys/a stranger's", strangers.clone());
+    let cases = [
+        ("swapped, signed with the current", &good, NEXT, CURRENT),
+        ("swapped, signed with the next", &with_next, NEXT, CURRENT),
+        ("rolled once", &with_next, NEXT, STRANGER),
+        ("rolled twice", &good, NEXT, STRANGER),
+        ("the same twice", &good, CURRENT, CURRENT),
+        ("two strangers", &good, STRANGER, STRANGER),
+        ("stranger and current", &good, STRANGER, CURRENT),
+        ("without its prefix", &good, &CURRENT[4..], NEXT),
+        ("cut", &good, &CURRENT[..CURRENT.len() - 1], NEXT),
+    ];
+    for (what, token, current, next) in cases {
+        let vector = vectors.add(format!("keys/{what}"), token.clone());
+        (vector.current_key, vector.next_key) = (current.into(), next.into());
+    }
+    for (what, key) in [("current", CURRENT), ("next", NEXT), ("stranger's", STRANGER)] {
+        vectors.add(format!("keys/expired, {what}"), token(&signer(key)).claim("exp", NOW).sign());
+    }
+}
+
+fn bodies(vectors: &mut Vectors) {
+    let good = token(&signer(CURRENT)).sign();
+    for bit in (0..BODY.len() * 8).filter(|bit| bit % 8 < 4) {
+        let mut body = BODY.to_vec();
+        body[bit / 8] ^= 1 << (bit % 8);
+        vectors.add(format!("bodies/bit {bit} flipped"), good.clone()).body = hex(&body);
+    }
+    let others: [(&str, Vec<u8>); 8] = [
+        ("empty", Vec::new()),
+        ("cut", BODY[..BODY.len() - 1].into()),
+        ("cut in front", BODY[1..].into()),
+        ("a line break more", [BODY, b"\n"].concat()),
+        ("a space more", [b" ", BODY].concat()),
+        ("a NUL more", [BODY, b"\0"].concat()),
+        ("twice", [BODY, BODY].concat()),
+        ("written again", b"{\"image\":7}".into()),
+    ];
+    for (what, body) in others {
+        vectors.add(format!("bodies/{what}"), good.clone()).body = hex(&body);
+    }
+}
+
+fn urls(vectors: &mut Vectors) {
+    let current = signer(CURRENT);
+    let pairs = [
+        ("the same", "https://api.example.com/a?b=1", "https://api.example.com/a?b=1"),
+        ("default port", "https://api.example.com:443/a", "https://api.example.com/a"),
+        ("default port of http", "http://api.example.com:80/a", "http://api.example.com/a"),
+        ("another port", "https://api.example.com:8443/a", "https://api.example.com/a"),
+        ("upper-case host", "https://API.example.com/a", "https://api.example.com/a"),
+        ("upper-case scheme", "HTTPS://api.example.com/a", "https://api.example.com/a"),
+        ("another scheme", "http://api.example.com/a", "https://api.example.com/a"),
+        ("empty path", "https://api.example.com", "https://api.example.com/"),
+        ("slash at the end", "https://api.example.com/a/", "https://api.example.com/a"),
+        ("two slashes at the end", "https://api.example.com/a//", "https://api.example.com/a"),
+        ("tilde encoded", "https://api.example.com/%7Ea", "https://api.example.com/~a"),
+        ("case of hex digits", "https://api.example.com/%c3%a9", "https://api.example.com/%C3%A9"),
+        ("slash encoded", "https://api.example.com/a%2Fb", "https://api.example.com/a/b"),
+        ("case of the path", "https://api.example.com/A", "https://api.example.com/a"),
+        ("dot segments", "https://api.example.com/b/../a", "https://api.example.com/a"),
+        ("another path", "https://api.example.com/hooks", "https://api.example.com/hooks-admin"),
+        ("a path below", "https://api.example.com/hooks/admin", "https://api.example.com/hooks"),
+        (
+            "order of the query",
+            "https://api.example.com/?a=1&b=2",
+            "https://api.example.com/?b=2&a=1",
+        ),
+        (
+            "order of one name",
+            "https://api.example.com/?a=1&a=2",
+            "https://api.example.com/?a=2&a=1",
+        ),
+        ("plus and %20", "https://api.example.com/?a=b+c", "https://api.example.com/?a=b%20c"),
+        ("empty query", "https://api.example.com/?", "https://api.example.com/"),
+        ("no query", "https://api.example.com/", "https://api.example.com/?a=1"),
+        ("fragment", "https://api.example.com/#top", "https://api.example.com/"),
+        ("user-info", "https://user@api.example.com/", "https://api.example.com/"),
+        ("host as prefix", "https://api.example.com.evil.org/", "https://api.example.com/"),
+        ("host as user-info", "https://api.example.com@evil.org/", "https://api.example.com/"),
+        ("unicode host as typed", "https://bücher.example/", "https://bücher.example/"),
+        ("punycode", "https://bücher.example/", "https://xn--bcher-kva.example/"),
+        ("IPv6", "http://[::1]:3000/a", "http://[::1]:3000/a"),
+        ("no URL", "queue:resize", "queue:resize"),
+        ("white space", " https://api.example.com/", "https://api.example.com/"),
+    ];
+    for (what, subject, url) in pairs {
+        let signed = current.token(subject, BODY, now()).sign();
+        vectors.add(format!("urls/{what}"), signed).url = url.into();
+    }
+}
