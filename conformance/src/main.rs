@@ -1,6 +1,7 @@
 //! Holds this crate's verdicts against those of QStash's official SDKs; `scripts/conformance` runs it.
 //!
-//! `generate VECTORS` writes the vectors. `compare DIRECTORY TABLE DIFFERENCES` reads them back with
+//! `generate VECTORS` writes the vectors, `corpus DIRECTORY` makes them a corpus for the fuzzers.
+//! `compare DIRECTORY TABLE DIFFERENCES` reads them back with
 //! the verdicts and tokens of the SDKs, writes the table, and fails where a difference is not listed,
 //! or a listed one is gone.
 
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use tower_qstash::{SigningKeys, Verifier};
 use vectors::Vector;
@@ -27,9 +29,41 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["generate", file] => {
             Ok(fs::write(file, serde_json::to_string_pretty(&vectors::generate())?)?)
         }
+        ["corpus", directory] => corpus(directory),
         ["compare", directory, table, differences] => compare(directory, table, differences),
-        _ => Err("usage: generate VECTORS | compare DIRECTORY TABLE DIFFERENCES".into()),
+        _ => {
+            Err("usage: generate VECTORS | corpus DIRECTORY | compare DIRECTORY TABLE DIFFERENCES"
+                .into())
+        }
     }
+}
+
+/// The vectors as the fuzz targets read their input.
+fn corpus(directory: &str) -> Result<(), Box<dyn Error>> {
+    for (index, vector) in vectors::generate().iter().enumerate() {
+        let write = |target: &str, kind: &str, input: &[u8]| -> Result<(), Box<dyn Error>> {
+            fs::create_dir_all(format!("{directory}/{target}"))?;
+            Ok(fs::write(format!("{directory}/{target}/vector-{index:03}-{kind}"), input)?)
+        };
+        write("token", "token", vector.token.as_bytes())?;
+        let decoded: Vec<_> = vector
+            .token
+            .split('.')
+            .map_while(|segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok())
+            .collect();
+        let [header, claims, ..] = &decoded[..] else { continue };
+        write("token", "claims", &[header, &b"|"[..], claims].concat())?;
+        write(
+            "request",
+            "claims",
+            &[b"\x02/hooks/resize|", &claims[..], b"|{\"image\": 7}"].concat(),
+        )?;
+        let json: serde_json::Value = serde_json::from_slice(claims).unwrap_or_default();
+        if let Some(subject) = json["sub"].as_str() {
+            write("url", "pair", format!("{subject}|{}", vector.url).as_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether this crate accepts a delivery, or why not.

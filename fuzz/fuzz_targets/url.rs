@@ -30,7 +30,8 @@ fn authority(url: &str) -> String {
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let (a, b) = text.split_once('|').unwrap_or((&text, &text));
-    if a.len() + b.len() > 2_000 {
+    // Six times as long when JSON escapes it; the token must stay below its limit.
+    if a.len().max(b.len()) > 600 {
         return;
     }
     assert!(same(a, a) && same(b, b), "a URL is the same as itself");
