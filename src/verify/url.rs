@@ -211,3 +211,19 @@ fn unreserved(byte: u8) -> bool {
 fn hex_digit(byte: Option<u8>) -> Option<u8> {
     char::from(byte?).to_digit(16).map(|digit| digit as u8)
 }
+
+#[cfg(all(test, feature = "lambda_http"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_name_makes_an_origin_and_nothing_else_does() {
+        let origin = Url::https("hooks.example.com").expect("a domain name");
+        assert!(origin.same(&Url::parse("https://hooks.example.com/").expect("a URL")));
+        assert!(origin.is_base());
+        for host in ["", "hooks.example.com/a", "hooks.example.com?a", "hooks.example.com#a", "a@b"]
+        {
+            assert!(Url::https(host).is_none(), "{host}");
+        }
+    }
+}

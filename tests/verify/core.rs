@@ -543,6 +543,11 @@ fn keys_that_would_let_everyone_in_are_errors() {
         assert!(as_next.to_string().contains(hint), "{as_next}");
         assert_eq!(Signer::new(key).unwrap_err().name(), "key");
     }
+    let error = SigningKeys::new("sig_a", " sig_b").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the signing key next has white space around it; remove the spaces or line breaks"
+    );
 }
 
 #[test]

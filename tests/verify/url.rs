@@ -244,6 +244,54 @@ async fn a_base_may_have_a_prefix_and_does_not_run_into_the_host() {
     }
 }
 
+#[test]
+fn what_is_no_public_url_is_refused_at_start_up_and_told_how_to_write_it() {
+    let not_a_url = [
+        "",
+        "/hooks",
+        "api.example.com/hooks",
+        "api.example.com:443",
+        "//api.example.com",
+        "ftp://api.example.com",
+        "https:/api.example.com",
+        "https://",
+        "https:///hooks",
+        "https://:443/",
+        "https://user@/",
+        "https://api.example.com:port/",
+        "https://api.example.com:+443/",
+        "https://api.example.com:65536/",
+        "https://[::1/",
+        "https://[::1]443/",
+        " https://api.example.com",
+        "https://api.example.com\n",
+        "https://api.example.com/a b",
+        r"https:\\api.example.com",
+        r"https://api.example.com\hooks",
+    ];
+    for url in not_a_url {
+        let error = PublicUrl::exact(url).unwrap_err().to_string();
+        assert!(error.contains("PublicUrl::exact") && error.contains("https://host/path"), "{url}");
+        let error = PublicUrl::base(url).unwrap_err().to_string();
+        assert!(error.contains("PublicUrl::base") && error.contains("https://host/path"), "{url}");
+    }
+    for url in
+        ["https://api.example.com?a=b", "https://api.example.com/?", "https://api.example.com/#a"]
+    {
+        assert!(PublicUrl::exact(url).is_ok(), "{url}");
+        let error = PublicUrl::base(url).unwrap_err().to_string();
+        assert!(
+            error.contains("PublicUrl::base") && error.contains("has a query or a fragment"),
+            "{url}"
+        );
+    }
+    for url in
+        ["http://localhost:3000", "HTTPS://API.example.com:443/hooks/", "https://[::1]:8443/a"]
+    {
+        assert!(PublicUrl::base(url).is_ok(), "{url}");
+    }
+}
+
 /// A URL taken apart, so that a part can be changed.
 #[derive(Clone, Debug)]
 struct Parts {
