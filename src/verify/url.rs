@@ -212,10 +212,27 @@ fn hex_digit(byte: Option<u8>) -> Option<u8> {
     char::from(byte?).to_digit(16).map(|digit| digit as u8)
 }
 
-#[cfg(all(test, feature = "lambda_http"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn for_the_log_a_url_is_written_without_what_goes_without_saying() {
+        let written = |url| Url::parse(url).map(|url| url.to_string());
+        assert_eq!(
+            written("HTTPS://a.example:443/b?c=d#e").as_deref(),
+            Some("https://a.example/b?c=d")
+        );
+        assert_eq!(written("http://a.example:80").as_deref(), Some("http://a.example"));
+        assert_eq!(written("http://a.example:443/").as_deref(), Some("http://a.example:443/"));
+        // User-info may be a password.
+        assert_eq!(
+            written("https://user:secret@a.example/").as_deref(),
+            Some("https://a.example/")
+        );
+    }
+
+    #[cfg(feature = "lambda_http")]
     #[test]
     fn a_domain_name_makes_an_origin_and_nothing_else_does() {
         let origin = Url::https("hooks.example.com").expect("a domain name");
