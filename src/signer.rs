@@ -2,10 +2,7 @@
 
 use std::time::SystemTime;
 
-use base64::{
-    Engine,
-    prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
-};
+use base64_simd::{URL_SAFE, URL_SAFE_NO_PAD};
 use hmac::Mac;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -60,7 +57,7 @@ impl Signer {
         let now = NumericDate::from(now).as_secs();
         let claims = json!({
             "aud": "",
-            "body": BASE64_URL_SAFE.encode(Sha256::digest(body)),
+            "body": URL_SAFE.encode_to_string(Sha256::digest(body)),
             "exp": now.saturating_add(300),
             "iat": now,
             "iss": "Upstash",
@@ -81,14 +78,14 @@ impl Signer {
 
     /// Signs any two texts as the header and the claims of a token, well-formed or not.
     pub fn sign_raw(&self, header: &[u8], claims: &[u8]) -> String {
-        let [header, claims] = [header, claims].map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
+        let [header, claims] = [header, claims].map(|text| URL_SAFE_NO_PAD.encode_to_string(text));
         self.sign_segments(&format!("{header}.{claims}"))
     }
 
     /// Appends the signature to what should be two segments joined by a dot.
     pub fn sign_segments(&self, message: &str) -> String {
         let tag = self.mac.clone().chain_update(message).finalize().into_bytes();
-        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode_to_string(tag))
     }
 }
 

@@ -1,12 +1,11 @@
 //! The claims of a token: their types, the rules they must meet, and the body they vouch for.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, sync::Arc, time::Duration};
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 
-use super::{NumericDate, VerifyError, claims_set::ClaimsSet, token::SignedClaims};
+use super::{NumericDate, VerifyError, base64url, claims_set::ClaimsSet, token::SignedClaims};
 
 /// What QStash vouches for about one delivery: the claims of its token, every one checked.
 ///
@@ -90,15 +89,19 @@ impl VerifiedToken {
     /// [`VerifyError::BodyMismatch`] where the pieces together are not the signed body: a JSON body
     /// that was parsed and written again, a body cut short, a piece taken twice.
     pub fn finish(self) -> Result<Claims, VerifyError> {
-        if CtOutput::new(self.hasher.finalize()) == self.body_hash {
-            Ok(self.claims)
-        } else {
-            Err(VerifyError::BodyMismatch)
-        }
+        let hash = CtOutput::new(self.hasher.finalize());
+        if hash == self.body_hash { Ok(self.claims) } else { Err(VerifyError::BodyMismatch) }
+    }
+
+    /// [`finish`](Self::finish) for a body that is there at once.
+    pub(super) fn finish_with(self, body: &[u8]) -> Result<Claims, VerifyError> {
+        let hash = CtOutput::new(Sha256::digest(body));
+        if hash == self.body_hash { Ok(self.claims) } else { Err(VerifyError::BodyMismatch) }
     }
 }
 
 /// Checks every claim but the body: types, `iss`, `sub`, `nbf`, `exp`.
+#[inline]
 pub(super) fn check<E: From<VerifyError>>(
     signed: &SignedClaims<'_>,
     check_subject: impl FnOnce(&str) -> Result<(), E>,
@@ -106,7 +109,7 @@ pub(super) fn check<E: From<VerifyError>>(
     clock_tolerance: Duration,
 ) -> Result<VerifiedToken, E> {
     // On the stack, if the claims are as short as QStash's: about 250 bytes.
-    let (mut buffer, mut overflow) = ([0; 512], Vec::new());
+    let (mut buffer, mut overflow) = ([MaybeUninit::uninit(); 512], Vec::new());
     let json = signed.decode(&mut buffer, &mut overflow)?;
     let ClaimsSet { issuer, subject, expires_at, not_before, issued_at, jwt_id, body } =
         ClaimsSet::read(json)?;
@@ -126,8 +129,12 @@ pub(super) fn check<E: From<VerifyError>>(
         return Err(VerifyError::Expired { expires_at, now }.into());
     }
 
+    let id = jwt_id.as_deref().unwrap_or_default();
+    let mut text = String::with_capacity(subject.len() + id.len());
+    text.push_str(&subject);
+    text.push_str(id);
     let claims = Claims {
-        text: [&*subject, jwt_id.as_deref().unwrap_or_default()].concat().into(),
+        text: text.into(),
         subject_length: subject.len(),
         has_jwt_id: jwt_id.is_some(),
         expires_at,
@@ -141,11 +148,6 @@ pub(super) fn check<E: From<VerifyError>>(
 
 /// The claim `body`: base64url, padded in real tokens and unpadded in the SDKs' tests.
 fn sha256(claim: &str) -> Option<CtOutput<Sha256>> {
-    // 32 bytes are 43 characters and, padded, one `=`; what remains must be strict.
-    let unpadded = claim.strip_suffix('=').unwrap_or(claim);
-    let mut hash = [0; 32];
-    match BASE64_URL_SAFE_NO_PAD.decode_slice(unpadded, &mut hash) {
-        Ok(32) => Some(CtOutput::new(hash.into())),
-        _ => None,
-    }
+    base64url::decode_32(claim.strip_suffix('=').unwrap_or(claim))
+        .map(|hash| CtOutput::new(hash.into()))
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows HTTP, Tower, a clock or the environment.
 
+mod base64url;
 mod claims;
 mod claims_set;
 mod error;
@@ -93,9 +94,7 @@ impl Verifier {
         body: &[u8],
         now: SystemTime,
     ) -> Result<Claims, VerifyError> {
-        let mut token = self.verify_token(token, url, now)?;
-        token.update(body);
-        token.finish()
+        self.verify_token(token, url, now)?.finish_with(body)
     }
 
     /// Checks all of a token but the body, which may come later and in pieces.
@@ -132,6 +131,7 @@ impl Verifier {
     /// - claims that break a rule: [`IssuerMismatch`](VerifyError::IssuerMismatch),
     ///   [`SubjectMismatch`](VerifyError::SubjectMismatch),
     ///   [`NotYetValid`](VerifyError::NotYetValid), [`Expired`](VerifyError::Expired).
+    #[inline]
     pub fn verify_token(
         &self,
         token: &str,
@@ -150,6 +150,7 @@ impl Verifier {
 
 /// Like [`Verifier::verify_token`], where it takes more than one URL to tell whether the claim
 /// `sub` is meant for this endpoint.
+#[inline]
 pub(crate) fn verify_token<E: From<VerifyError>>(
     keys: &SigningKeys,
     clock_tolerance: Duration,

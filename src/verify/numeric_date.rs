@@ -35,13 +35,14 @@ impl NumericDate {
     }
 
     pub(crate) fn from_whole(seconds: i64) -> Self {
-        Self::from_secs(seconds.into())
+        // 2^63 × 10^9 is far inside `i128`.
+        Self { nanos: i128::from(seconds) * NANOS_PER_SECOND }
     }
 
     /// Reads a JSON number. `None` where it is no number at all.
     pub(crate) fn from_json(number: &serde_json::Number) -> Option<Self> {
         if let Some(seconds) = number.as_i64() {
-            return Some(Self::from_secs(seconds.into()));
+            return Some(Self::from_whole(seconds));
         }
         if let Some(seconds) = number.as_u64() {
             return Some(Self::from_secs(seconds.into()));
