@@ -28,6 +28,7 @@ impl<'a> ClaimsSet<'a> {
         }
     }
 
+    #[cold]
     fn read_any(json: &'a [u8]) -> Result<Self, VerifyError> {
         let raw: RawClaims<'_> = json::object(json, "claims")?;
         Ok(Self {

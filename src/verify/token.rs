@@ -79,6 +79,7 @@ struct Header<'a> {
     crit: Option<&'a RawValue>,
 }
 
+#[cold]
 fn check_header(text: &[u8]) -> Result<(), VerifyError> {
     let header: Header<'_> = json::object(text, "header")?;
     if header.alg.and_then(json::string).as_deref() != Some("HS256") {
