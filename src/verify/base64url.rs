@@ -27,3 +27,34 @@ pub(super) fn decode<'a>(
         Some(overflow)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The decoder may be fast only if it is as strict as the slow one.
+        #[test]
+        fn texts_are_taken_and_refused_as_by_another_decoder(
+            text in "[A-Za-z0-9_-]{0,200}",
+            other in "[+/=. \n\u{e9}\0]?",
+            place in any::<prop::sample::Index>(),
+        ) {
+            let mut text = text;
+            text.insert_str(place.index(text.len() + 1), &other);
+            let expected = BASE64_URL_SAFE_NO_PAD.decode(&text).ok();
+            let (mut buffer, mut overflow) = ([MaybeUninit::uninit(); 64], Vec::new());
+            let decoded = decode(&text, &mut buffer, &mut overflow);
+            prop_assert_eq!(decoded, expected.as_deref());
+        }
+
+        #[test]
+        fn of_32_bytes_so_are_all_43_characters(text in "[A-Za-z0-9_-]{42,44}|[A-Za-z0-9_=-]{43}") {
+            let expected = BASE64_URL_SAFE_NO_PAD.decode(&text).ok();
+            prop_assert_eq!(decode_32(&text), expected.and_then(|bytes| bytes.try_into().ok()));
+        }
+    }
+}

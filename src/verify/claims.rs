@@ -109,7 +109,7 @@ pub(super) fn check<E: From<VerifyError>>(
     clock_tolerance: Duration,
 ) -> Result<VerifiedToken, E> {
     // On the stack, if the claims are as short as QStash's: about 250 bytes.
-    let (mut buffer, mut overflow) = ([MaybeUninit::uninit(); 512], Vec::new());
+    let (mut buffer, mut overflow) = ([MaybeUninit::uninit(); 1024], Vec::new());
     let json = signed.decode(&mut buffer, &mut overflow)?;
     let ClaimsSet { issuer, subject, expires_at, not_before, issued_at, jwt_id, body } =
         ClaimsSet::read(json)?;
