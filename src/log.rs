@@ -8,13 +8,14 @@ use crate::{Claims, Rejection};
 pub(crate) fn accepted(head: &Parts, claims: &Claims, body_bytes: usize) {
     #[cfg(feature = "tracing")]
     {
-        let message_id = crate::delivery::only(&head.headers, "upstash-message-id");
+        // Looked up only if the event is wanted.
+        let message_id = || crate::delivery::only(&head.headers, "upstash-message-id");
         tracing::debug!(
             target: "tower_qstash",
             key = claims.key(),
             jti = claims.jwt_id(),
             sub = claims.subject(),
-            message_id,
+            message_id = message_id(),
             body_bytes,
             "accepted a QStash delivery"
         );
@@ -23,7 +24,7 @@ pub(crate) fn accepted(head: &Parts, claims: &Claims, body_bytes: usize) {
                 target: "tower_qstash",
                 key = claims.key(),
                 jti = claims.jwt_id(),
-                message_id,
+                message_id = message_id(),
                 "the signing keys were rolled: QStash now signs with the next key; configure the two keys that \
                  the QStash console shows before they are rolled again, or every delivery will be rejected"
             );
