@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http_body::Body;
 
 use crate::{Rejection, RequestBody, VerifiedToken};
@@ -17,20 +17,27 @@ pub(crate) struct BodyReader<B> {
     body: B,
     limit: usize,
     collected: Collected,
-    /// Whether `body` ended or failed, and must not be polled again.
-    ended: bool,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    NotBegun,
+    Begun,
+    /// The body ended or failed, and must not be polled again.
+    Ended,
 }
 
 /// What was read so far. A single frame is kept as it came, never copied.
 enum Collected {
     Nothing,
     One(Bytes),
-    Many(BytesMut),
+    Many(Vec<u8>),
 }
 
 impl<B: RequestBody> BodyReader<B> {
     pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body, limit, collected: Collected::Nothing, ended: false }
+        Self { body, limit, collected: Collected::Nothing, progress: Progress::NotBegun }
     }
 
     /// Feeds the whole body to `token`.
@@ -47,8 +54,11 @@ impl<B: RequestBody> BodyReader<B> {
             token.update(bytes);
             return Poll::Ready(Ok(()));
         }
+        if self.progress == Progress::NotBegun {
+            self.check_limit(self.still_to_come())?;
+            self.progress = Progress::Begun;
+        }
         loop {
-            self.check_limit(self.len().saturating_add(self.still_to_come()))?;
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let Ok(mut data) = frame.into_data() else { continue };
@@ -58,11 +68,11 @@ impl<B: RequestBody> BodyReader<B> {
                     self.collect(data);
                 }
                 Some(Err(error)) => {
-                    self.ended = true;
-                    return Poll::Ready(Err(unreadable(error.into(), self.limit)));
+                    self.progress = Progress::Ended;
+                    return Poll::Ready(Err(unreadable(error.into())));
                 }
                 None => {
-                    self.ended = true;
+                    self.progress = Progress::Ended;
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -77,13 +87,18 @@ impl<B: RequestBody> BodyReader<B> {
         B::from_bytes(match self.collected {
             Collected::Nothing => Bytes::new(),
             Collected::One(bytes) => bytes,
-            Collected::Many(bytes) => bytes.freeze(),
+            Collected::Many(bytes) => bytes.into(),
         })
     }
 
     /// What is left to throw away, if reading stopped early.
     pub(crate) fn into_rest(self) -> Option<B> {
-        (!self.ended).then_some(self.body)
+        (self.progress != Progress::Ended).then_some(self.body)
+    }
+
+    /// Whether the sender was asked for the body, should it wait to be.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.progress != Progress::NotBegun
     }
 
     /// How many bytes were read.
@@ -109,9 +124,11 @@ impl<B: RequestBody> BodyReader<B> {
     }
 
     fn collect(&mut self, data: Bytes) {
-        let still_to_come = self.still_to_come().min(self.limit);
+        let still_to_come = self.still_to_come();
         let start = |data: &Bytes| {
-            let mut all = BytesMut::with_capacity(data.len() + still_to_come);
+            let mut all = Vec::new();
+            // The length is the sender's word: one that is not to be had is not reserved.
+            let _ = all.try_reserve_exact(data.len().saturating_add(still_to_come));
             all.extend_from_slice(data);
             all
         };
@@ -130,18 +147,18 @@ impl<B: RequestBody> BodyReader<B> {
 }
 
 /// A limit that a layer further out set is a limit all the same.
-fn unreadable(error: Box<dyn Error + Send + Sync>, limit: usize) -> Rejection {
+fn unreadable(error: Box<dyn Error + Send + Sync>) -> Rejection {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(error) = cause {
         if error.is::<http_body_util::LengthLimitError>() {
-            return Rejection::BodyTooLarge { limit };
+            return Rejection::BodyTooLargeFurtherOut;
         }
         cause = error.source();
     }
     Rejection::BodyUnreadable(Arc::from(error))
 }
 
-/// Throws away up to `left` bytes of a body.
+/// Throws away up to `left` bytes of a body; a frame of none counts as one, or there would be no end.
 pub(crate) fn poll_drain<B: Body + Unpin>(
     body: &mut B,
     left: &mut usize,
@@ -151,7 +168,7 @@ pub(crate) fn poll_drain<B: Body + Unpin>(
         match ready!(Pin::new(&mut *body).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Buf::remaining);
-                *left = left.saturating_sub(length);
+                *left = left.saturating_sub(length.max(1));
             }
             Some(Err(_)) | None => break,
         }

@@ -85,7 +85,7 @@ where
         rejection: Rejection,
         settings: Arc<Settings>,
     ) -> Self {
-        let rejecting = Some(Rejecting::new(head, Some(body), rejection, settings));
+        let rejecting = Some(Rejecting::new(head, Some(body), false, rejection, settings));
         Self { state: State::Rejecting { rejecting } }
     }
 }
@@ -140,16 +140,25 @@ impl<S, B: RequestBody> Reading<S, B> {
                 head.extensions.insert(claims);
                 Ok((ready, Request::from_parts(head, body.into_whole())))
             }
-            Err(rejection) => Err(Rejecting::new(&head, body.into_rest(), rejection, settings)),
+            Err(rejection) => {
+                let asked_for = body.has_begun();
+                Err(Rejecting::new(&head, body.into_rest(), asked_for, rejection, settings))
+            }
         }
     }
 }
 
 impl<B: RequestBody> Rejecting<B> {
-    fn new(head: &Parts, rest: Option<B>, rejection: Rejection, settings: Arc<Settings>) -> Self {
+    fn new(
+        head: &Parts,
+        rest: Option<B>,
+        asked_for: bool,
+        rejection: Rejection,
+        settings: Arc<Settings>,
+    ) -> Self {
         log::rejected(head, &rejection);
         // Who waits for a `100 Continue` has not sent the body; reading it would ask for it.
-        let not_sent = head.headers.contains_key(EXPECT);
+        let not_sent = !asked_for && head.headers.contains_key(EXPECT);
         let to_drain = if not_sent { 0 } else { settings.drain_limit };
         Self { rest, to_drain, rejection, settings }
     }

@@ -188,6 +188,20 @@ impl QStashVerifyLayer {
 
     /// Makes the whole answer to a rejected request. Default: [`Rejection::response`]; ready-made
     /// as well: [`Rejection::non_retryable_response`].
+    ///
+    /// An answer of 2xx would tell QStash that the message is done with, and lose it: such a status
+    /// is replaced with [`Rejection::status`].
+    ///
+    /// ```
+    /// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+    /// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .rejection_response(|rejection| {
+    ///         eprintln!("rejected: {rejection:?}"); // `Debug` has both URLs of a mismatch
+    ///         rejection.response()
+    ///     });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rejection_response(
         self,
         response: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
@@ -195,8 +209,8 @@ impl QStashVerifyLayer {
         self.with(|settings| settings.rejection_response = Arc::new(response))
     }
 
-    /// A handle that replaces the signing keys of every service this layer makes, even while they
-    /// run.
+    /// A handle that replaces the signing keys of every service that this layer and its clones
+    /// make, even while they run.
     pub fn signing_keys_handle(&self) -> SigningKeysHandle {
         self.settings.keys.clone()
     }
@@ -225,6 +239,9 @@ impl Settings {
 
     pub(crate) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
         let mut response = (self.rejection_response)(&rejection);
+        if response.status().is_success() {
+            *response.status_mut() = rejection.status();
+        }
         response.extensions_mut().insert(rejection);
         response
     }

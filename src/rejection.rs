@@ -15,7 +15,7 @@ use crate::{VerifyError, answer};
 ///
 /// | rejection | status |
 /// |---|---|
-/// | [`BodyTooLarge`](Self::BodyTooLarge) | 413 |
+/// | [`BodyTooLarge`](Self::BodyTooLarge), [`BodyTooLargeFurtherOut`](Self::BodyTooLargeFurtherOut) | 413 |
 /// | [`UnknownPublicUrl`](Self::UnknownPublicUrl) | 500 |
 /// | every other | 400 |
 ///
@@ -53,6 +53,9 @@ pub enum Rejection {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body is larger than a layer further out allows, such as tower-http's
+    /// `RequestBodyLimitLayer`.
+    BodyTooLargeFurtherOut,
     /// The body broke off or could not be read.
     BodyUnreadable(Arc<dyn Error + Send + Sync>),
 }
@@ -61,7 +64,9 @@ impl Rejection {
     /// The status of [`response`](Self::response).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::BodyTooLargeFurtherOut => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::UnknownPublicUrl => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -116,6 +121,9 @@ impl fmt::Display for Rejection {
             Self::BodyTooLarge { limit } => {
                 write!(f, "the body is larger than the limit of {limit} bytes; raise body_limit if it is meant to be")
             }
+            Self::BodyTooLargeFurtherOut => f.write_str(
+                "the body is larger than a layer further out allows; raise that layer's limit if it is meant to be",
+            ),
             // The error's own text may quote what it choked on.
             Self::BodyUnreadable(_) => f.write_str("the body could not be read to its end"),
         }

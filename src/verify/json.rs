@@ -37,5 +37,8 @@ pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 pub(super) fn numeric_date(value: &RawValue) -> Option<NumericDate> {
-    NumericDate::from_json(&serde_json::from_str(value.get()).ok()?)
+    // With its feature `arbitrary_precision`, serde_json takes some objects for numbers too.
+    let text = value.get();
+    let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    NumericDate::from_json(&serde_json::from_str(text).ok().filter(|_| is_number)?)
 }
