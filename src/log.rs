@@ -3,6 +3,8 @@
 
 use http::request::Parts;
 
+#[cfg(feature = "tracing")]
+use crate::verify::url::without_user_info;
 use crate::{Claims, Rejection};
 
 pub(crate) fn accepted(head: &Parts, claims: &Claims, body_bytes: usize) {
@@ -14,7 +16,7 @@ pub(crate) fn accepted(head: &Parts, claims: &Claims, body_bytes: usize) {
             target: "tower_qstash",
             key = claims.key(),
             jti = claims.jwt_id(),
-            sub = claims.subject(),
+            sub = &*without_user_info(claims.subject()),
             message_id = message_id(),
             body_bytes,
             "accepted a QStash delivery"
@@ -37,9 +39,9 @@ pub(crate) fn accepted(head: &Parts, claims: &Claims, body_bytes: usize) {
 pub(crate) fn rejected(head: &Parts, rejection: &Rejection) {
     #[cfg(feature = "tracing")]
     {
-        let (sub, expected_url) = match rejection {
+        let (sub, expected) = match rejection {
             Rejection::SubjectMismatch { subject, expected } => {
-                (Some(subject.as_str()), Some(expected.join(" or ")))
+                (Some(subject.as_str()), Some(expected))
             }
             _ => (None, None),
         };
@@ -47,7 +49,7 @@ pub(crate) fn rejected(head: &Parts, rejection: &Rejection) {
             target: "tower_qstash",
             reason = %rejection,
             sub,
-            expected_url,
+            expected_url = expected.map(|urls| urls.join(" or ")),
             message_id = crate::delivery::only(&head.headers, "upstash-message-id"),
             "rejected a QStash delivery"
         );

@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::{
     rejection::Rejection,
-    verify::url::{Url, same_destination},
+    verify::url::{RequestPath, Url, same_destination, without_user_info},
 };
 
 /// The URL, or URLs, that messages for this service are published to: the operator's word, held
@@ -23,7 +23,7 @@ use crate::{
 /// // All of a service, or what a proxy maps to it.
 /// let url = PublicUrl::base("https://api.example.com/hooks")?;
 /// // Two domains, one service.
-/// let url = PublicUrl::base("https://api.example.com")?.or(PublicUrl::base("https://example.org")?);
+/// let url = PublicUrl::base("https://api.example.com")?.also(PublicUrl::base("https://example.org")?);
 /// # Ok::<(), tower_qstash::PublicUrlError>(())
 /// ```
 ///
@@ -117,8 +117,9 @@ impl PublicUrl {
     }
 
     /// Messages may be published to this URL or to `other`.
+    // Not `or`: `Result` has that too, and a forgotten `?` would silently drop `other`.
     #[must_use]
-    pub fn or(mut self, other: Self) -> Self {
+    pub fn also(mut self, other: Self) -> Self {
         self.sources.extend(other.sources);
         self
     }
@@ -132,7 +133,7 @@ impl PublicUrl {
         if expected.is_empty() {
             return Err(Rejection::UnknownPublicUrl);
         }
-        Err(Rejection::SubjectMismatch { subject: subject.into(), expected })
+        Err(Rejection::SubjectMismatch { subject: without_user_info(subject).into(), expected })
     }
 }
 
@@ -149,7 +150,8 @@ impl Source {
             Self::FromRequest(url) => url(head).is_some_and(|url| same_destination(subject, &url)),
             Self::Unchecked => true,
             Self::Base(base)
-                if is_written(subject, base, original_path(head), head.uri.query()) =>
+                if original_path(head)
+                    .is_some_and(|path| is_written(subject, base, path, head.uri.query())) =>
             {
                 true
             }
@@ -163,8 +165,8 @@ impl Source {
     /// What `is` compares with, for the operator's log. `None` where the request does not tell.
     fn url(&self, head: &Parts) -> Option<String> {
         match self {
-            Self::Exact(url) => Some(url.clone()),
-            Self::FromRequest(url) => url(head),
+            Self::Exact(url) => Some(without_user_info(url).into()),
+            Self::FromRequest(url) => url(head).map(|url| without_user_info(&url).into()),
             _ => self.below_base(head).map(|url| url.to_string()),
         }
     }
@@ -176,15 +178,15 @@ impl Source {
             Self::LambdaContext => Url::https(lambda::domain_name(head)?)?,
             _ => return None,
         };
-        base.below(original_path(head), head.uri.query())
+        Some(base.below(original_path(head)?, head.uri.query()))
     }
 }
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exact(url) => f.debug_tuple("Exact").field(url).finish(),
-            Self::Base(url) => f.debug_tuple("Base").field(url).finish(),
+            Self::Exact(url) => f.debug_tuple("Exact").field(&without_user_info(url)).finish(),
+            Self::Base(url) => f.debug_tuple("Base").field(&without_user_info(url)).finish(),
             #[cfg(feature = "lambda_http")]
             Self::LambdaContext => f.write_str("LambdaContext"),
             Self::FromRequest(_) => f.write_str("FromRequest(..)"),
@@ -194,28 +196,26 @@ impl fmt::Debug for Source {
 }
 
 /// Whether `subject` is, to the letter, `base` with this path and query: mostly so, and quick to see.
-fn is_written(subject: &str, base: &str, path: &str, query: Option<&str>) -> bool {
+fn is_written(subject: &str, base: &str, path: RequestPath<'_>, query: Option<&str>) -> bool {
     let base = base.strip_suffix('/').unwrap_or(base);
-    let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path));
-    let same_query = rest.is_some_and(|rest| match query {
+    let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path.as_str()));
+    rest.is_some_and(|rest| match query {
         Some(query) => rest.strip_prefix('?') == Some(query),
         None => rest.is_empty(),
-    });
-    // A `?` in the path comes from a gateway that decoded `%3F`: not what it seems.
-    same_query && path.starts_with('/') && !path.contains(['?', '#'])
+    })
 }
 
 /// The path as the caller saw it, before anything on the way took a part of it off.
-fn original_path(head: &Parts) -> &str {
+fn original_path(head: &Parts) -> Option<RequestPath<'_>> {
     #[cfg(feature = "lambda_http")]
-    if let Some(path) = lambda::path(head) {
-        return path;
+    if let Some((path, maybe_decoded)) = lambda::path(head) {
+        return RequestPath::new(path, maybe_decoded);
     }
     #[cfg(feature = "axum")]
     if let Some(original) = head.extensions.get::<axum::extract::OriginalUri>() {
-        return original.path();
+        return RequestPath::new(original.path(), false);
     }
-    head.uri.path()
+    RequestPath::new(head.uri.path(), false)
 }
 
 #[cfg(feature = "lambda_http")]
@@ -231,19 +231,29 @@ mod lambda {
         }
     }
 
-    /// Not the path of the URI: `lambda_http` puts the stage before it where none was.
-    pub(super) fn path(head: &Parts) -> Option<&str> {
-        let path = match head.request_context_ref()? {
-            RequestContext::ApiGatewayV1(context) => context.path.as_deref(),
-            _ => None,
+    /// Not the path of the URI: `lambda_http` puts the stage before it where none was. And whether
+    /// it may be decoded: HTTP APIs do that, in events of version 1, which a REST API sends as well,
+    /// and 2, which a function URL sends too.
+    pub(super) fn path(head: &Parts) -> Option<(&str, bool)> {
+        let raw_path = head.raw_http_path();
+        let (path, maybe_decoded) = match head.request_context_ref()? {
+            RequestContext::ApiGatewayV1(context) => {
+                (context.path.as_deref().unwrap_or(raw_path), true)
+            }
+            RequestContext::ApiGatewayV2(_) => {
+                let domain_name = domain_name(head).unwrap_or_default();
+                (raw_path, !domain_name.contains(".lambda-url."))
+            }
+            _ => (raw_path, false),
         };
-        let path = path.unwrap_or_else(|| head.raw_http_path());
-        (!path.is_empty()).then_some(path)
+        (!path.is_empty()).then_some((path, maybe_decoded))
     }
 }
 
 /// A public URL that cannot be one, found at start-up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its `Debug` is its `Display`, since that is what a `main` that returns it prints.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PublicUrlError {
     argument: &'static str,
     problem: Problem,
@@ -268,6 +278,12 @@ impl fmt::Display for PublicUrlError {
                 "the URL given to {argument} has a query or a fragment; write it as https://host or https://host/prefix"
             ),
         }
+    }
+}
+
+impl fmt::Debug for PublicUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod json;
 mod keys;
 mod numeric_date;
+mod percent_encoding;
 mod token;
 pub(crate) mod url;
 

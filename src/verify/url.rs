@@ -1,6 +1,8 @@
 //! Are two URLs the same destination?
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use super::percent_encoding::{Octet, octets, same_query};
 
 /// Whether a request to `a` and one to `b` go to the same place; see [`Url::same`].
 pub(crate) fn same_destination(a: &str, b: &str) -> bool {
@@ -16,6 +18,8 @@ pub(crate) struct Url<'a> {
     port: u16,
     /// In two pieces, so that a base and a request's path need not be copied together.
     path: [&'a str; 2],
+    /// Whether the second piece may have been percent-decoded on its way.
+    maybe_decoded: bool,
     query: Option<&'a str>,
     fragment: Option<&'a str>,
 }
@@ -42,21 +46,29 @@ impl<'a> Url<'a> {
             digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
             _ => return None,
         };
-        let path = [path, ""];
-        (!host.is_empty()).then_some(Self { https, user_info, host, port, path, query, fragment })
+        (!host.is_empty()).then_some(Self {
+            https,
+            user_info,
+            host,
+            port,
+            path: [path, ""],
+            maybe_decoded: false,
+            query,
+            fragment,
+        })
     }
 
     /// The origin `https://host`.
     #[cfg(feature = "lambda_http")]
     pub(crate) fn https(host: &'a str) -> Option<Self> {
         let delimiter = |byte| b"/?#@".contains(&byte);
-        let (https, port, path) = (true, 443, ["", ""]);
         (!host.is_empty() && !host.bytes().any(delimiter)).then_some(Self {
-            https,
+            https: true,
             user_info: None,
             host,
-            port,
-            path,
+            port: 443,
+            path: ["", ""],
+            maybe_decoded: false,
             query: None,
             fragment: None,
         })
@@ -67,12 +79,11 @@ impl<'a> Url<'a> {
         self.query.is_none() && self.fragment.is_none()
     }
 
-    /// The URL of a request for `path` and `query` below this base. `None` where `path` would run
-    /// into the host, as `OPTIONS *` would.
-    pub(crate) fn below(self, path: &'a str, query: Option<&'a str>) -> Option<Self> {
+    /// The URL of a request for `path` and `query` below this base.
+    pub(crate) fn below(self, path: RequestPath<'a>, query: Option<&'a str>) -> Self {
         let [prefix, _] = self.path;
-        let path = [prefix.strip_suffix('/').unwrap_or(prefix), path];
-        path[1].starts_with('/').then_some(Self { path, query, ..self })
+        let pieces = [prefix.strip_suffix('/').unwrap_or(prefix), path.text];
+        Self { path: pieces, maybe_decoded: path.maybe_decoded, query, ..self }
     }
 
     /// Whether a request to this URL and one to `other` go to the same place.
@@ -87,27 +98,72 @@ impl<'a> Url<'a> {
             && self.user_info == other.user_info
             && self.host.eq_ignore_ascii_case(other.host)
             && self.port == other.port
-            && self.octets_of_path().eq(other.octets_of_path())
+            && (self.octets_of_path().eq(other.octets_of_path())
+                || self.maybe_decoded && self.decoded_path_is_that_of(other))
             && same_query(self.query.unwrap_or_default(), other.query.unwrap_or_default())
     }
 
     fn octets_of_path(&self) -> impl Iterator<Item = Octet> {
+        let [prefix, path] = self.path_without_end_slash();
+        octets(prefix).chain(octets(path))
+    }
+
+    /// Whether `other`'s path, decoded once, is this one's as it stands. Not so for `%2F`: what was
+    /// one segment is two behind the gateway that decoded it.
+    fn decoded_path_is_that_of(&self, other: &Self) -> bool {
+        let decoded = |octet| match octet {
+            Octet::Encoded(b'/') => None,
+            Octet::Literal(byte) | Octet::Encoded(byte) => Some(byte),
+        };
+        let [prefix, path] = self.path_without_end_slash();
+        let as_it_stands = octets(prefix).map(decoded).chain(path.bytes().map(Some));
+        as_it_stands.eq(other.octets_of_path().map(decoded))
+    }
+
+    fn path_without_end_slash(&self) -> [&'a str; 2] {
         let [mut prefix, mut path] = self.path;
         let end = if path.is_empty() { &mut prefix } else { &mut path };
         *end = end.strip_suffix('/').unwrap_or(end);
-        // A `?` here comes from a gateway that decoded `%3F`.
-        Octets(prefix.bytes()).chain(Octets(path.bytes())).map(|octet| match octet {
-            Octet::Literal(byte @ (b'?' | b'#')) => Octet::Encoded(byte),
-            octet => octet,
-        })
+        [prefix, path]
     }
 }
+
+/// The path of a request, as it arrived.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestPath<'a> {
+    text: &'a str,
+    maybe_decoded: bool,
+}
+
+impl<'a> RequestPath<'a> {
+    /// `None` where it is no path that could go below a base: `*`, or one with a `?` or `#`, which a
+    /// gateway has decoded, so that what is path and what is query can no longer be told.
+    pub(crate) fn new(text: &'a str, maybe_decoded: bool) -> Option<Self> {
+        let is_path = text.starts_with('/') && !text.contains(['?', '#']);
+        is_path.then_some(Self { text, maybe_decoded })
+    }
+
+    pub(crate) fn as_str(self) -> &'a str {
+        self.text
+    }
+}
+
+/// A URL for the operator's log: whether there is user-info can be seen, a password in it cannot.
+pub(crate) fn without_user_info(url: &str) -> Cow<'_, str> {
+    match Url::parse(url).and_then(|url| url.user_info) {
+        Some(user_info) => url.replacen(&format!("{user_info}@"), HIDDEN_USER_INFO, 1).into(),
+        None => url.into(),
+    }
+}
+
+const HIDDEN_USER_INFO: &str = "***@";
 
 /// For the operator's log.
 impl fmt::Display for Url<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, default_port) = if self.https { ("https", 443) } else { ("http", 80) };
-        write!(f, "{scheme}://{}", self.host)?;
+        let user_info = if self.user_info.is_some() { HIDDEN_USER_INFO } else { "" };
+        write!(f, "{scheme}://{user_info}{}", self.host)?;
         if self.port != default_port {
             write!(f, ":{}", self.port)?;
         }
@@ -136,82 +192,6 @@ fn split_port(host_and_port: &str) -> Option<(&str, &str)> {
     if port.is_empty() { Some((host, "")) } else { Some((host, port.strip_prefix(':')?)) }
 }
 
-/// The same text, or the same names with the same values; the order counts only among the values
-/// of one name.
-fn same_query(a: &str, b: &str) -> bool {
-    a == b || pairs(a) == pairs(b)
-}
-
-/// The decoded pairs of a query, sorted by name. In bytes, since a lossy decoder would make
-/// different queries equal.
-fn pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let pieces = query.split('&').filter(|piece| !piece.is_empty());
-    let mut pairs: Vec<_> = pieces
-        .map(|piece| {
-            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            (form_decode(name), form_decode(value))
-        })
-        .collect();
-    // A stable sort: the values of one name keep their order.
-    pairs.sort_by(|a, b| a.0.cmp(&b.0));
-    pairs
-}
-
-/// As HTML forms write it, and every event that carries a decoded query: `+` is a space.
-fn form_decode(text: &str) -> Vec<u8> {
-    let plus_as_space = |octet| match octet {
-        Octet::Literal(b'+') => b' ',
-        Octet::Literal(byte) | Octet::Encoded(byte) => byte,
-    };
-    Octets(text.bytes()).map(plus_as_space).collect()
-}
-
-/// A byte of a URL as it stands, or a percent-encoded one. An encoded unreserved character is the
-/// same as the character itself (RFC 3986 §6.2.2.2); an encoded delimiter is not. A byte that no
-/// URL may hold, such as a space or one of `é`, stands for its encoding: some gateways decode.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Octet {
-    Literal(u8),
-    Encoded(u8),
-}
-
-struct Octets<'a>(std::str::Bytes<'a>);
-
-impl Iterator for Octets<'_> {
-    type Item = Octet;
-
-    fn next(&mut self) -> Option<Octet> {
-        let byte = self.0.next()?;
-        let mut ahead = self.0.clone();
-        if byte == b'%'
-            && let (Some(high), Some(low)) = (hex_digit(ahead.next()), hex_digit(ahead.next()))
-        {
-            self.0 = ahead;
-            let decoded = high << 4 | low;
-            return Some(if unreserved(decoded) {
-                Octet::Literal(decoded)
-            } else {
-                Octet::Encoded(decoded)
-            });
-        }
-        let delimiter = b":/?#[]@!$&'()*+,;=".contains(&byte);
-        Some(if unreserved(byte) || delimiter {
-            Octet::Literal(byte)
-        } else {
-            Octet::Encoded(byte)
-        })
-    }
-}
-
-/// RFC 3986 §2.3.
-fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-}
-
-fn hex_digit(byte: Option<u8>) -> Option<u8> {
-    char::from(byte?).to_digit(16).map(|digit| digit as u8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,11 +205,55 @@ mod tests {
         );
         assert_eq!(written("http://a.example:80").as_deref(), Some("http://a.example"));
         assert_eq!(written("http://a.example:443/").as_deref(), Some("http://a.example:443/"));
-        // User-info may be a password.
         assert_eq!(
             written("https://user:secret@a.example/").as_deref(),
-            Some("https://a.example/")
+            Some("https://***@a.example/")
         );
+    }
+
+    #[test]
+    fn for_the_log_a_password_is_hidden_and_nothing_else() {
+        for (url, hidden) in [
+            ("https://user:secret@a.example/x@y", "https://***@a.example/x@y"),
+            ("HTTPS://secret@a.example:443/#a", "HTTPS://***@a.example:443/#a"),
+            ("https://s@s@a.example", "https://***@a.example"),
+            ("https://https@a.example", "https://***@a.example"),
+            ("https://a.example/?mail=s@a", "https://a.example/?mail=s@a"),
+            ("queue:resize", "queue:resize"),
+        ] {
+            assert_eq!(without_user_info(url), hidden);
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_gateway_decoded_is_the_one_that_was_sent() {
+        let origin = Url::parse("https://a.example/p%40q").expect("a URL");
+        let same = |sent: &str, arrived, maybe_decoded| {
+            let sent = format!("https://a.example/p%40q{sent}");
+            let arrived = RequestPath::new(arrived, maybe_decoded).expect("a path");
+            Url::parse(&sent).is_some_and(|sent| origin.below(arrived, None).same(&sent))
+        };
+        for (sent, arrived) in [
+            ("/user/joe%40example.com", "/user/joe@example.com"),
+            ("/user/joe@example.com", "/user/joe@example.com"),
+            ("/a%2Cb%3Bc%2Bd%3De%3A/", "/a,b;c+d=e:"),
+            ("/100%25", "/100%"),
+            ("/100%2525", "/100%25"),
+            ("/a%20b%C3%A9", "/a bé"),
+            ("/%7Eb", "/~b"),
+        ] {
+            assert!(same(sent, arrived, true), "{sent}");
+            assert!(same(sent, sent, false) && same(sent, sent, true), "{sent}, not decoded");
+        }
+        assert!(!same("/user/joe%40example.com", "/user/joe@example.com", false));
+        for (sent, arrived) in
+            [("/a%2Fb", "/a/b"), ("/a/b", "/a%2Fb"), ("/a%2F", "/a"), ("/a%2F", "/a/")]
+        {
+            assert!(!same(sent, arrived, true) && !same(sent, arrived, false), "{sent}");
+        }
+        for no_path in ["", "*", "a", "/a?b", "/a#b"] {
+            assert!(RequestPath::new(no_path, true).is_none(), "{no_path}");
+        }
     }
 
     #[cfg(feature = "lambda_http")]

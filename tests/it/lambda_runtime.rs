@@ -341,10 +341,32 @@ async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
     let call = Call { query: as_sent, signature: Some(&token), ..Call::to(API) };
     accepted(&function.call(call.http_api()).await);
 
-    // An HTTP API decodes rawPath.
-    let token = sign(&format!("https://{API}/a%20hook%3F"), b"Hello");
-    let call = Call { path: "/a hook?", signature: Some(&token), ..Call::to(API) };
-    accepted(&function.call(call.http_api()).await);
+    // An HTTP API decodes rawPath, and may send events in the format of a REST API's.
+    for (sent, path) in [
+        ("/a%20hook", "/a hook"),
+        ("/user/joe%40example.com", "/user/joe@example.com"),
+        ("/100%2525", "/100%25"),
+    ] {
+        let token = sign(&format!("https://{API}{sent}"), b"Hello");
+        let call = Call { path, context_path: path, signature: Some(&token), ..Call::to(API) };
+        accepted(&function.call(call.http_api()).await);
+        accepted(&function.call(call.rest_api()).await);
+        let as_sent = Call { path: sent, context_path: sent, ..call };
+        accepted(&function.call(as_sent.rest_api()).await);
+    }
+    // A function URL does not: another path is another path.
+    let domain = "k7x2.lambda-url.eu-west-1.on.aws";
+    let token = sign(&format!("https://{domain}/user/joe%40example.com"), b"Hello");
+    let call = Call { path: "/user/joe@example.com", signature: Some(&token), ..Call::to(domain) };
+    rejected(&function.call(call.http_api()).await, 400, "published to another URL");
+    accepted(&function.call(Call { path: "/user/joe%40example.com", ..call }.http_api()).await);
+    // What a decoded `?` or `#` leaves of the URI cannot be told apart: an unsigned query would get in.
+    for (sent, path) in [("/a%23b", "/a#b"), ("/a%3Fb", "/a?b")] {
+        let token = sign(&format!("https://{API}{sent}"), b"Hello");
+        let query = &[("admin", "1")];
+        let call = Call { path, query, signature: Some(&token), ..Call::to(API) };
+        rejected(&function.call(call.http_api()).await, 500, "cannot tell its own public URL");
+    }
 }
 
 #[tokio::test]

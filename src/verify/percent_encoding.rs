@@ -1,0 +1,81 @@
+//! What the bytes of a path or a query stand for (RFC 3986 §2).
+
+/// The same text, or the same names with the same values; the order counts only among the values
+/// of one name.
+pub(super) fn same_query(a: &str, b: &str) -> bool {
+    a == b || pairs(a) == pairs(b)
+}
+
+/// The decoded pairs of a query, sorted by name. In bytes, since a lossy decoder would make
+/// different queries equal.
+fn pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let pieces = query.split('&').filter(|piece| !piece.is_empty());
+    let mut pairs: Vec<_> = pieces
+        .map(|piece| {
+            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+            (form_decode(name), form_decode(value))
+        })
+        .collect();
+    // A stable sort: the values of one name keep their order.
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pairs
+}
+
+/// As HTML forms write it, and every event that carries a decoded query: `+` is a space.
+fn form_decode(text: &str) -> Vec<u8> {
+    let plus_as_space = |octet| match octet {
+        Octet::Literal(b'+') => b' ',
+        Octet::Literal(byte) | Octet::Encoded(byte) => byte,
+    };
+    octets(text).map(plus_as_space).collect()
+}
+
+/// A byte of a URL as it stands, or a percent-encoded one. An encoded unreserved character is the
+/// same as the character itself (RFC 3986 §6.2.2.2); an encoded delimiter is not. A byte that no
+/// URL may hold, such as a space or one of `é`, stands for its encoding: some gateways decode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Octet {
+    Literal(u8),
+    Encoded(u8),
+}
+
+pub(super) fn octets(text: &str) -> impl Iterator<Item = Octet> {
+    Octets(text.bytes())
+}
+
+struct Octets<'a>(std::str::Bytes<'a>);
+
+impl Iterator for Octets<'_> {
+    type Item = Octet;
+
+    fn next(&mut self) -> Option<Octet> {
+        let byte = self.0.next()?;
+        let mut ahead = self.0.clone();
+        if byte == b'%'
+            && let (Some(high), Some(low)) = (hex_digit(ahead.next()), hex_digit(ahead.next()))
+        {
+            self.0 = ahead;
+            let decoded = high << 4 | low;
+            return Some(if unreserved(decoded) {
+                Octet::Literal(decoded)
+            } else {
+                Octet::Encoded(decoded)
+            });
+        }
+        let delimiter = b":/?#[]@!$&'()*+,;=".contains(&byte);
+        Some(if unreserved(byte) || delimiter {
+            Octet::Literal(byte)
+        } else {
+            Octet::Encoded(byte)
+        })
+    }
+}
+
+/// RFC 3986 §2.3.
+fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+fn hex_digit(byte: Option<u8>) -> Option<u8> {
+    char::from(byte?).to_digit(16).map(|digit| digit as u8)
+}
