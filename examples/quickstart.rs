@@ -138,7 +138,7 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
 }
 
 /// What a verifier that believes `alg: none` would take: the token without its signature.
-fn unsigned(token: UnsignedToken<'_>) -> String {
+fn unsigned(token: UnsignedToken) -> String {
     let mut signed = token.sign();
     signed.truncate(signed.rfind('.').map_or(0, |dot| dot + 1));
     signed

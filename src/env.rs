@@ -12,15 +12,15 @@ impl SigningKeys {
     ///
     /// Where `QSTASH_REGION` is set, which means that an account is moving between regions, the
     /// pairs of all regions are taken in as well: `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`,
-    /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on. A delivery may then be
-    /// signed with any of them; its `Upstash-Region` header is not signed and decides nothing.
-    /// Labels are `current`, `next`, `US_EAST_1 current`, and so on.
+    /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on; the plain pair may then be
+    /// missing. A delivery may be signed with any of them; its `Upstash-Region` header is not signed
+    /// and decides nothing. Labels are `current`, `next`, `US_EAST_1 current`, and so on.
     ///
     /// # Errors
     ///
-    /// For each variable what [`new`](Self::new) refuses in an argument (empty, white space around
-    /// it, a published development key), and one that is not set or not UTF-8. Of a region's pair
-    /// both must be set or neither.
+    /// For each variable what [`new`](Self::new) refuses in an argument (empty, white space or
+    /// quotation marks around it, a published development key), and one that is not set or not
+    /// UTF-8. Of a region's pair both must be set or neither.
     pub fn from_env() -> Result<Self, SigningKeyError> {
         Self::from_variables(variables())
     }
@@ -35,19 +35,20 @@ impl SigningKeys {
         let get =
             |name: &str| variables.iter().find(|(set, _)| set == name).map(|(_, value)| value);
 
-        let mut prefixes = vec![String::new()];
+        let mut prefixes = Vec::new();
         if get("QSTASH_REGION").is_some_and(|region| !region.is_empty()) {
-            let mut regions: Vec<_> =
-                variables.iter().filter_map(|(name, _)| region(name)).collect();
-            regions.sort_unstable();
-            regions.dedup();
-            prefixes.extend(regions.into_iter().map(|region| format!("{region}_")));
+            let regions = variables.iter().filter_map(|(name, _)| region(name));
+            prefixes.extend(regions.map(|region| format!("{region}_")));
+            prefixes.sort_unstable();
+            prefixes.dedup();
         }
-        prefixes
-            .into_iter()
-            .map(|prefix| pair(&prefix, get))
-            .reduce(|keys, more| Ok(keys?.or(more?)))
-            .expect("the plain pair is always looked for")
+        let no_plain_pair = [CURRENT, NEXT].iter().all(|name| get(name).is_none());
+        if prefixes.is_empty() || !no_plain_pair {
+            prefixes.insert(0, String::new());
+        }
+        let mut pairs = prefixes.iter().map(|prefix| pair(prefix, get));
+        let first = pairs.next().expect("there is a plain pair to look for, or a region's");
+        pairs.try_fold(first?, |keys, more| Ok(keys.also(more?)))
     }
 }
 
@@ -117,6 +118,8 @@ mod tests {
         for (value, problem) in [
             ("", SigningKeyProblem::Empty),
             ("sig_b\n", SigningKeyProblem::WhiteSpace),
+            ("\"sig_b\"", SigningKeyProblem::Quoted),
+            ("sig_b'", SigningKeyProblem::Quoted),
             ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", SigningKeyProblem::Published),
         ] {
             assert_eq!(refused(&[(CURRENT, value), (NEXT, "sig_b")]), (CURRENT.into(), problem));
@@ -172,7 +175,23 @@ mod tests {
         let half = [&PAIR[..], &regions[..1], &[("QSTASH_REGION", "US_EAST_1")]].concat();
         let name = "US_EAST_1_QSTASH_NEXT_SIGNING_KEY".to_owned();
         assert_eq!(refused(&half), (name, SigningKeyProblem::Missing));
-        let only_region = [&regions[..2], &[("QSTASH_REGION", "US_EAST_1")]].concat();
-        assert_eq!(refused(&only_region), (CURRENT.into(), SigningKeyProblem::Missing));
+    }
+
+    /// As the official SDK for TypeScript has it.
+    #[test]
+    fn in_a_migration_the_pairs_of_the_regions_will_do() {
+        let region = [
+            ("QSTASH_REGION", "US_EAST_1"),
+            ("US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
+            ("US_EAST_1_QSTASH_NEXT_SIGNING_KEY", "sig_d"),
+        ];
+        assert_eq!(
+            format!("{:?}", from(&region).unwrap()),
+            r#"SigningKeys["US_EAST_1 current", "US_EAST_1 next"]"#
+        );
+        let half_a_plain_pair = [&region[..], &PAIR[..1]].concat();
+        assert_eq!(refused(&half_a_plain_pair), (NEXT.into(), SigningKeyProblem::Missing));
+        assert_eq!(refused(&region[..1]), (CURRENT.into(), SigningKeyProblem::Missing));
+        assert_eq!(refused(&region[1..]), (CURRENT.into(), SigningKeyProblem::Missing));
     }
 }

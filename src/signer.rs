@@ -1,14 +1,13 @@
 //! A signer: the tokens QStash would send, to test handlers without QStash.
 
-use std::time::SystemTime;
+use std::{fmt, time::SystemTime};
 
 use base64_simd::{URL_SAFE, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use hmac::Mac;
+use http::Request;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-
-use bytes::Bytes;
-use http::Request;
 
 use crate::{
     RequestBody,
@@ -52,8 +51,9 @@ impl Signer {
     }
 
     /// A token as QStash makes it for a message to `url` with this body, made at `now` and good
-    /// for 300 seconds.
-    pub fn token(&self, url: &str, body: &[u8], now: SystemTime) -> UnsignedToken<'_> {
+    /// for 300 seconds. Its `jti` is always the same one.
+    pub fn token(&self, url: &str, body: impl AsRef<[u8]>, now: SystemTime) -> UnsignedToken {
+        let body = body.as_ref();
         let now = NumericDate::from(now).as_secs();
         let claims = json!({
             "aud": "",
@@ -68,7 +68,7 @@ impl Signer {
         });
         let header = json!({ "alg": "HS256", "typ": "JWT" });
         UnsignedToken {
-            signer: self,
+            signer: self.clone(),
             header: object(header),
             claims: object(claims),
             url: url.into(),
@@ -101,17 +101,17 @@ impl Signer {
 ///     .sign();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "the token is not signed yet"]
-pub struct UnsignedToken<'a> {
-    signer: &'a Signer,
+pub struct UnsignedToken {
+    signer: Signer,
     header: Map<String, Value>,
     claims: Map<String, Value>,
     url: String,
     body: Bytes,
 }
 
-impl UnsignedToken<'_> {
+impl UnsignedToken {
     /// Sets a claim to any JSON value.
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.claims.insert(name.into(), value.into());
@@ -145,6 +145,13 @@ impl UnsignedToken<'_> {
     pub fn request<B: RequestBody>(self) -> http::Result<Request<B>> {
         let (url, body) = (self.url.clone(), self.body.clone());
         Request::post(url).header("upstash-signature", self.sign()).body(B::from_bytes(body))
+    }
+}
+
+/// Neither the claims nor the body, as nowhere in this crate.
+impl fmt::Debug for UnsignedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsignedToken").field("url", &self.url).finish_non_exhaustive()
     }
 }
 

@@ -142,7 +142,7 @@ fn now() -> SystemTime {
 async fn deliver(address: SocketAddr, client: usize) {
     let signer = Signer::new(KEY).expect("a good key");
     let rejected = [b'a'; REJECTED_BODY];
-    let forged = stranger().token(URL, &rejected, now()).sign();
+    let forged = stranger().token(URL, rejected, now()).sign();
     let mut connection = connect(address).await.expect("a connection");
     for number in (client..GENUINE).step_by(GENUINE_CLIENTS) {
         let chunked = number.is_multiple_of(2);

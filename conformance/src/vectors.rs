@@ -71,7 +71,7 @@ fn signer(key: &str) -> Signer {
     Signer::new(key).expect("a good key")
 }
 
-fn token(signer: &Signer) -> UnsignedToken<'_> {
+fn token(signer: &Signer) -> UnsignedToken {
     signer.token(URL, BODY, now())
 }
 

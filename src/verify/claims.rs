@@ -1,17 +1,17 @@
 //! The claims of a token: their types, the rules they must meet, and the body they vouch for.
 
-use std::{mem::MaybeUninit, sync::Arc, time::Duration};
+use std::{fmt, mem::MaybeUninit, sync::Arc, time::Duration};
 
 use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 
-use super::{NumericDate, VerifyError, base64url, claims_set::ClaimsSet, token::SignedClaims};
+use super::{NumericDate, VerifyError, base64url, claims_set::ClaimsSet, token::SignedClaims, url};
 
 /// What QStash vouches for about one delivery: the claims of its token, every one checked.
 ///
 /// Only a token that passed every check, the body's hash last, becomes `Claims`: to hold one is
 /// the proof. The layer puts it into the request's extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The subject and, right behind it, the token's id: one allocation for both.
     text: Box<str>,
@@ -61,6 +61,20 @@ impl Claims {
     /// out unless the configured keys are brought up to date first.
     pub fn key_is_next(&self) -> bool {
         self.key_is_next
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims")
+            .field("subject", &url::without_user_info(self.subject()))
+            .field("jwt_id", &self.jwt_id())
+            .field("expires_at", &self.expires_at)
+            .field("not_before", &self.not_before)
+            .field("issued_at", &self.issued_at)
+            .field("key", &self.key)
+            .field("key_is_next", &self.key_is_next)
+            .finish()
     }
 }
 

@@ -20,7 +20,7 @@ const DEVELOPMENT_KEYS: [&str; 2] =
 ///
 /// // Two accounts that deliver to one service.
 /// let keys = SigningKeys::new("sig_current", "sig_next")?
-///     .or(SigningKeys::labelled("tenant", "sig_tenant_current", "sig_tenant_next")?);
+///     .also(SigningKeys::labelled("tenant", "sig_tenant_current", "sig_tenant_next")?);
 /// assert_eq!(
 ///     format!("{keys:?}"),
 ///     r#"SigningKeys["current", "next", "tenant current", "tenant next"]"#
@@ -58,6 +58,7 @@ impl SigningKeys {
     ///
     /// - `""`: an empty key would let everyone sign;
     /// - `" sig_…"` or `"sig_…\n"`: white space around the key, mostly from a secret's file;
+    /// - `"\"sig_…\""`: quotation marks around it, mostly from an env file that keeps them;
     /// - a published key of the local development server: see
     ///   [`insecure_development_server`](Self::insecure_development_server).
     pub fn new(current: &str, next: &str) -> Result<Self, SigningKeyError> {
@@ -71,13 +72,27 @@ impl SigningKeys {
     /// Those of [`new`](Self::new), and a label that starts with `sig_`: it would be a key, given
     /// in the wrong place and on its way into the logs.
     pub fn labelled(label: &str, current: &str, next: &str) -> Result<Self, SigningKeyError> {
-        if label.starts_with("sig_") {
-            return Err(SigningKeyError {
-                name: "label".into(),
-                problem: SigningKeyProblem::Label,
-            });
-        }
+        check_label(label)?;
         Self::pair(&format!("{label} "), ["current", "next"], [current, next])
+    }
+
+    /// A single key, neither current nor next, under exactly this label.
+    ///
+    /// ```
+    /// use tower_qstash::SigningKeys;
+    ///
+    /// let keys = SigningKeys::single("tenant a", "sig_a")?.also(SigningKeys::single("tenant b", "sig_b")?);
+    /// assert_eq!(format!("{keys:?}"), r#"SigningKeys["tenant a", "tenant b"]"#);
+    /// # Ok::<(), tower_qstash::SigningKeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`labelled`](Self::labelled).
+    pub fn single(label: &str, key: &str) -> Result<Self, SigningKeyError> {
+        check_label(label)?;
+        check("key", key)?;
+        Ok(Self { keys: Arc::new([SigningKey::new(label.into(), false, key)]) })
     }
 
     /// **Insecure.** The published keys of the local development server
@@ -93,12 +108,13 @@ impl SigningKeys {
     }
 
     /// These keys, then those of `other`.
+    // Not `or`: `Result` has that too, and a forgotten `?` would silently drop `other`.
     #[must_use]
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "like `PublicUrl::or`: both are set-up, used once"
+        reason = "like `PublicUrl::also`: both are set-up, used once"
     )]
-    pub fn or(self, other: Self) -> Self {
+    pub fn also(self, other: Self) -> Self {
         Self { keys: self.keys.iter().chain(&*other.keys).cloned().collect() }
     }
 
@@ -142,8 +158,9 @@ impl SigningKey {
 
 /// A signing key that cannot be used, found at start-up.
 ///
-/// It names the argument or the environment variable, never the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// It names the argument or the environment variable, never the key. Its `Debug` is its `Display`,
+/// since that is what a `main` that returns it prints.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SigningKeyError {
     pub(crate) name: String,
     pub(crate) problem: SigningKeyProblem,
@@ -155,6 +172,7 @@ pub(crate) enum SigningKeyProblem {
     NotUnicode,
     Empty,
     WhiteSpace,
+    Quoted,
     Published,
     Label,
 }
@@ -186,9 +204,12 @@ impl fmt::Display for SigningKeyError {
                 f,
                 "the signing key {name} has white space around it; remove the spaces or line breaks"
             ),
-            SigningKeyProblem::Label => {
-                f.write_str("the label of a pair of signing keys starts with sig_, as a key does; give the label first")
+            SigningKeyProblem::Quoted => {
+                write!(f, "the signing key {name} has quotation marks around it; remove them")
             }
+            SigningKeyProblem::Label => f.write_str(
+                "the label of signing keys starts with sig_, as a key does; give the label first",
+            ),
             SigningKeyProblem::Published => write!(
                 f,
                 "the signing key {name} is the local development server's published one, with which anyone can sign; \
@@ -198,13 +219,30 @@ impl fmt::Display for SigningKeyError {
     }
 }
 
+impl fmt::Debug for SigningKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for SigningKeyError {}
+
+fn check_label(label: &str) -> Result<(), SigningKeyError> {
+    if label.starts_with("sig_") {
+        return Err(SigningKeyError { name: "label".into(), problem: SigningKeyProblem::Label });
+    }
+    Ok(())
+}
+
+const QUOTES: [char; 2] = ['"', '\''];
 
 pub(crate) fn check(name: &str, key: &str) -> Result<(), SigningKeyError> {
     let problem = if key.is_empty() {
         SigningKeyProblem::Empty
     } else if key.trim() != key {
         SigningKeyProblem::WhiteSpace
+    } else if key.starts_with(QUOTES) || key.ends_with(QUOTES) {
+        SigningKeyProblem::Quoted
     } else if DEVELOPMENT_KEYS.contains(&key) {
         SigningKeyProblem::Published
     } else {

@@ -22,7 +22,7 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// assert_eq!(date.to_string(), "1700000000");
 /// ```
 // Not `SystemTime`: that cannot hold the year 1 on Windows, and panics where this saturates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NumericDate {
     nanos: i128,
 }
@@ -88,6 +88,12 @@ impl fmt::Display for NumericDate {
             0 => Ok(()),
             fraction => write!(f, ".{}", format!("{fraction:09}").trim_end_matches('0')),
         }
+    }
+}
+
+impl fmt::Debug for NumericDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NumericDate({self})")
     }
 }
 

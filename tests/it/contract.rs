@@ -493,7 +493,7 @@ async fn limit_error() -> LengthLimitError {
 #[tokio::test]
 async fn a_mismatch_carries_both_urls_for_logs_only() {
     let exact = PublicUrl::exact("https://a.example.com/hook").unwrap();
-    let either = exact.or(PublicUrl::base("https://b.example.com/x").unwrap());
+    let either = exact.also(PublicUrl::base("https://b.example.com/x").unwrap());
     let request = delivery(&current(), b"Hello", full(b"Hello"));
     let response =
         layer_for(either).layer(Inner::default().service()).oneshot(request).await.unwrap();

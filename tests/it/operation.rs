@@ -73,7 +73,7 @@ async fn keys_are_replaced_under_running_services() {
 /// It is not signed: it may neither add a key, nor take one away.
 #[tokio::test]
 async fn the_region_header_decides_nothing() {
-    let regional = keys().or(SigningKeys::labelled("US_EAST_1", "sig_us_1", "sig_us_2").unwrap());
+    let regional = keys().also(SigningKeys::labelled("US_EAST_1", "sig_us_1", "sig_us_2").unwrap());
     let public_url = PublicUrl::base(BASE).unwrap();
     let app = app(QStashVerifyLayer::new(regional, public_url).clock(now));
     for region in ["us-east-1", "US_EAST_1", "eu-central-1", "mars-1", ""] {

@@ -94,7 +94,7 @@ async fn cause_the_port_is_not_the_public_one() {
 async fn cause_several_domains() {
     let published = "https://www.example.com/hook";
     let wrong = base("https://example.com");
-    let right = base("https://example.com").or(base("https://www.example.com"));
+    let right = base("https://example.com").also(base("https://www.example.com"));
     cause(published, "/hook", wrong, "https://example.com/hook", right).await;
 }
 
@@ -117,8 +117,8 @@ async fn cause_preview_deployments() {
         outcome(of_preview(), delivery(published, "/hook")).await,
         (StatusCode::INTERNAL_SERVER_ERROR, None)
     );
-    let or_exact = of_preview().or(exact(published));
-    assert_eq!(outcome(or_exact, delivery(published, "/hook")).await, (StatusCode::OK, None));
+    let and_exact = of_preview().also(exact(published));
+    assert_eq!(outcome(and_exact, delivery(published, "/hook")).await, (StatusCode::OK, None));
 }
 
 #[tokio::test]

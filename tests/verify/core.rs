@@ -11,7 +11,7 @@ const URL: &str = "https://api.example.com/hooks/resize";
 const BODY: &[u8] = br#"{"image": 7}"#;
 
 /// A genuine token, to be spoilt.
-fn token(signer: &Signer) -> UnsignedToken<'_> {
+fn token(signer: &Signer) -> UnsignedToken {
     signer.token(URL, BODY, now())
 }
 
@@ -570,8 +570,8 @@ fn development_keys_only_when_asked_for_by_name() {
 #[test]
 fn claims_say_which_key_it_was() {
     let tenants = keys()
-        .or(SigningKeys::labelled("tenant", "sig_t1", "sig_t2").unwrap())
-        .or(SigningKeys::insecure_development_server());
+        .also(SigningKeys::labelled("tenant", "sig_t1", "sig_t2").unwrap())
+        .also(SigningKeys::insecure_development_server());
     let signers = [
         (current(), "current"),
         (next(), "next"),
