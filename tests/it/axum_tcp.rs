@@ -250,7 +250,21 @@ async fn who_expects_100_continue_is_told_at_once() {
     assert_eq!(connection.answer().await.status, 100);
     connection.send("Hallo").await;
     assert_eq!(connection.answer().await.status, 400);
-    assert_eq!(receiver.calls(), 1);
+
+    // Over the limit while it streams: asked for, so read on, and the connection lives.
+    let too_large = binary(LIMIT + DRAIN / 2);
+    let expect = "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n";
+    let mut connection = receiver.connect().await;
+    connection.send(head(&token(&too_large), expect)).await;
+    assert_eq!(connection.answer().await.status, 100);
+    for piece in too_large.chunks(LIMIT / 8) {
+        connection.send(chunk(piece)).await;
+    }
+    connection.send("0\r\n\r\n").await;
+    assert_eq!(connection.answer().await.status, 413);
+    connection.send(sized(&token(b"Hello"), b"Hello")).await;
+    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(receiver.calls(), 2);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use tower_qstash::{
     Signer, VerifyError,
 };
 
-use crate::support::{BASE, current, layer, layer_for, now, stranger};
+use crate::support::{BASE, NOW, current, layer, layer_for, now, stranger};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Boxed = BoxBody<Bytes, BoxError>;
@@ -366,6 +367,19 @@ async fn the_hook_replaces_the_whole_answer() {
     assert!(response.extensions().get::<Rejection>().is_some());
     assert_eq!(text(response).await, "no: 400 Bad Request");
 
+    // A hook that forgets the status does not tell QStash that all is well.
+    for status in [200, 204, 299] {
+        let forgetful = layer().rejection_response(move |_| {
+            let mut response = Response::new(Bytes::from_static(b"no"));
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            response
+        });
+        let response = forgetful.layer(Inner::default().service()).oneshot(request()).await;
+        let response = response.expect("infallible");
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(text(response).await, "no");
+    }
+
     let final_word = layer().rejection_response(Rejection::non_retryable_response);
     let response = final_word.layer(Inner::default().service()).oneshot(request()).await.unwrap();
     assert_eq!(response.status(), 489);
@@ -406,6 +420,12 @@ async fn a_rejected_body_is_drained_up_to_the_limit() {
         0,
         "not sent, not asked for"
     );
+    let empty = Frames::of([&b""[..]; 100]);
+    assert_eq!(
+        polls_of(layer().drain_limit(10), None, empty).await,
+        10,
+        "frames of nothing end too"
+    );
     let broken = Frames::of([&b"a"[..]]).then(Err("broke off".into()));
     assert_eq!(polls_of(layer(), None, broken).await, usize::MAX, "read to its error, not beyond");
     let short = Frames::of([&b"a"[..]]);
@@ -441,16 +461,72 @@ async fn a_body_over_the_limit_is_413() {
     );
 }
 
-/// So that a sender who is a little over the limit reads 413, and not a broken pipe.
+/// So that a sender who is a little over the limit reads 413, and not a broken pipe. One that waited
+/// for `100 Continue` has it by now, unless the body was refused for its declared length.
 #[tokio::test]
 async fn what_is_left_of_a_body_over_the_limit_is_drained() {
-    for (drain_limit, polled) in [(0, 2), (1, 3), (64 * 1024, usize::MAX)] {
-        let (body, polls) = Frames::of([&b"Hello"[..]; 10]).boxed_counting();
+    let hellos = || Frames::of([&b"Hello"[..]; 10]);
+    for (drain_limit, polled, body, expects) in [
+        (0, 2, hellos(), false),
+        (1, 3, hellos(), false),
+        (64 * 1024, usize::MAX, hellos(), false),
+        (64 * 1024, usize::MAX, hellos(), true),
+        (64 * 1024, usize::MAX, hellos().declared(50), false),
+        (64 * 1024, 0, hellos().declared(50), true),
+    ] {
+        let (body, polls) = body.boxed_counting();
         let service =
             layer().body_limit(7).drain_limit(drain_limit).layer(Inner::default().service());
-        let response = service.oneshot(delivery(&current(), b"Hello", body)).await.unwrap();
+        let mut request = delivery(&current(), b"Hello", body);
+        if expects {
+            request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        }
+        let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(polls.load(Ordering::Relaxed), polled, "{drain_limit}");
+        assert_eq!(polls.load(Ordering::Relaxed), polled, "{drain_limit}, {expects}");
+    }
+}
+
+/// The declared length is the sender's word, and a body's hint may not shrink as it should.
+#[tokio::test]
+async fn a_declared_length_that_lies_does_no_harm() {
+    for (limit, declared, expected) in [
+        (usize::MAX, u64::MAX, StatusCode::OK),
+        (usize::MAX, 1 << 62, StatusCode::OK),
+        (8, 5, StatusCode::OK),
+        (8, 9, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let inner = Inner::default();
+        let body = BoxBody::new(Frames::of([&b"Hel"[..], b"lo"]).declared(declared));
+        let service = layer().body_limit(limit).layer(inner.service());
+        let response = service.oneshot(delivery(&current(), b"Hello", body)).await.unwrap();
+        assert_eq!(response.status(), expected, "{limit}, {declared}");
+        let arrived = inner.requests.lock().unwrap().pop().map(Request::into_body);
+        assert_eq!(arrived.as_deref(), expected.is_success().then_some(&b"Hello"[..]));
+    }
+}
+
+#[tokio::test]
+async fn the_clock_may_be_off_by_the_tolerance_and_no_more() {
+    let claims = [("exp", NOW), ("exp", NOW - 5), ("nbf", NOW + 1), ("nbf", NOW + 5)];
+    for (seconds, verdicts) in [
+        (None, [false, false, false, false]),
+        (Some(1), [true, false, true, false]),
+        (Some(5), [true, false, true, true]),
+        (Some(6), [true, true, true, true]),
+    ] {
+        let layer = match seconds {
+            None => layer(),
+            Some(seconds) => layer().clock_tolerance(Duration::from_secs(seconds)),
+        };
+        for ((claim, value), accepted) in claims.into_iter().zip(verdicts) {
+            let token = current().token(&format!("{BASE}/hook"), "Hello", now());
+            let request: Request<Full<Bytes>> =
+                token.claim(claim, value).request().expect("a good URL");
+            let service = layer.layer(Inner::default().service());
+            let status = service.oneshot(request).await.unwrap().status();
+            assert_eq!(status.is_success(), accepted, "{claim} {value}, tolerance {seconds:?}");
+        }
     }
 }
 
@@ -474,6 +550,8 @@ async fn a_body_that_fails_never_reaches_the_handler() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let answer = text(response).await;
+    assert!(answer.contains("a layer further out") && !answer.contains("1048576"), "{answer}");
     let direct = Frames::default().then(Err(Box::new(limit_error().await)));
     let response =
         service.call(delivery(&current(), b"Hello", BoxBody::new(direct))).await.unwrap();
@@ -521,11 +599,20 @@ fn auto_traits() {
     all::<QStashVerifyLayer>();
     all::<QStashVerify<Strict>>();
     all::<PublicUrl>();
+    all::<tower_qstash::PublicUrlError>();
     all::<tower_qstash::SigningKeys>();
+    all::<tower_qstash::SigningKeysHandle>();
+    all::<tower_qstash::SigningKeyError>();
     all::<tower_qstash::Verifier>();
+    all::<tower_qstash::VerifiedToken>();
+    all::<tower_qstash::NumericDate>();
+    all::<tower_qstash::UnsignedDelivery>();
+    all::<Signer>();
+    all::<tower_qstash::UnsignedToken>();
     all::<Claims>();
     all::<Rejection>();
     all::<VerifyError>();
+    all::<tower_qstash::MissingLayer>();
     fn body<T: Send + Sync + Unpin>() {}
     body::<ResponseBody<Full<Bytes>>>();
 

@@ -242,10 +242,16 @@ impl Log {
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
+    fn text(&self) -> String {
+        String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("text")
+    }
+
     fn lines(&self) -> Vec<String> {
-        let text =
-            String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("text");
-        text.lines().filter(|line| line.contains("tower_qstash")).map(str::to_owned).collect()
+        self.text()
+            .lines()
+            .filter(|line| line.contains("tower_qstash"))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -292,6 +298,34 @@ async fn one_event_for_each_request_with_stable_fields() {
     );
 }
 
+/// A rejection whatever its reason is one event, at `warn`, with that reason.
+#[tokio::test]
+async fn every_rejection_is_one_event() {
+    let log = Log::capture();
+    let (sender, broken) = http_body_util::channel::Channel::<Bytes, std::io::Error>::new(1);
+    sender.abort(std::io::Error::other("broke off"));
+    let broken = Body::new(broken);
+    let cases = [
+        (layer(), Request::post("/hook").body(Body::empty()).unwrap(), "header is missing"),
+        (layer(), delivery(&current()).map(|_| "Hallo".into()), "not the one that was signed"),
+        (layer().body_limit(4), delivery(&current()), "limit of 4 bytes"),
+        (layer(), delivery(&current()).map(|_| broken), "could not be read"),
+        (
+            layer_for(PublicUrl::from_request(|_| None)),
+            delivery(&current()),
+            "cannot tell its own public URL",
+        ),
+    ];
+    for (index, (layer, request, reason)) in cases.into_iter().enumerate() {
+        assert!(!status(&app(layer), request).await.is_success());
+        let lines = log.lines();
+        assert_eq!(lines.len(), index + 1, "{lines:?}");
+        let line = lines.last().unwrap();
+        assert!(line.contains("WARN") && line.contains("reason="), "{line}");
+        assert!(line.contains(reason), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn a_delivery_signed_with_a_next_key_says_that_keys_were_rolled() {
     let log = Log::capture();
@@ -327,9 +361,21 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     print(&verifier.verify_token(&good, URL, now()));
     print(&verifier.verify(&good, URL, SECRET_BODY, now()));
     print(&SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")));
-    print(&SigningKeys::labelled(CURRENT_KEY, NEXT_KEY, "tenant"));
+    for error in [
+        SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")),
+        SigningKeys::labelled(CURRENT_KEY, NEXT_KEY, "tenant"),
+        SigningKeys::single(CURRENT_KEY, "tenant"),
+        SigningKeys::new(CURRENT_KEY, &format!("'{NEXT_KEY}'")),
+    ] {
+        let error = error.unwrap_err();
+        print(&error);
+        print(&format_args!("{error}"));
+        print(&error.name());
+    }
+    print(&signer.token(URL, SECRET_BODY, now()));
+    print(&signer.token(URL, SECRET_BODY, now()).request::<Full<Bytes>>().unwrap().uri());
 
-    // Every kind of rejection, each with its Debug, Display, event and answer.
+    // Rejections for every kind of reason, each with its Debug, Display, event and answer.
     let token = |name: &str, value: serde_json::Value| {
         signer.token(URL, SECRET_BODY, now()).claim(name, value).sign()
     };
@@ -349,6 +395,10 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
         format!("{good}{good}"),
         format!("{good}={}", "x".repeat(9_000)),
         good[..good.len() - 2].to_owned(),
+        good.replace('.', "-"),
+        signer.token(URL, SECRET_BODY, now()).without_claim("exp").sign(),
+        signer.sign_raw(CURRENT_KEY.as_bytes(), SECRET_BODY),
+        signer.token("https://sentinel@elsewhere.example", SECRET_BODY, now()).sign(),
         String::new(),
     ];
     for limit in [1_000, 3] {
@@ -370,7 +420,26 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
             print(&text(response).await);
         }
     }
-    printed.push_str(&log.lines().join("\n"));
+    // A public URL that holds a password, and one that cannot be told.
+    let with_password = PublicUrl::exact("https://user:sentinel@api.example.com/hook").unwrap();
+    let below_it = PublicUrl::base("https://user:sentinel@api.example.com").unwrap();
+    for public_url in [
+        with_password,
+        below_it,
+        PublicUrl::from_request(|_| Some("https://user:sentinel@api.example.com/hook".into())),
+        PublicUrl::from_request(|_| None),
+    ] {
+        print(&public_url);
+        let inner = service_fn(|_: Request<Full<Bytes>>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        });
+        let service = layer_for(public_url).layer(inner);
+        let request = signer.token(URL, SECRET_BODY, now()).request().unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        print(&response.extensions().get::<tower_qstash::Rejection>().expect("a rejection"));
+        print(&text(response).await);
+    }
+    printed.push_str(&log.text());
     assert!(log.lines().len() > signatures.len(), "the events were captured");
 
     let body = String::from_utf8(SECRET_BODY.to_vec()).unwrap();
