@@ -32,7 +32,7 @@ impl Call<'_> {
         }
     }
 
-    /// API Gateway, HTTP API, payload format 2.0. A Function URL sends the same.
+    /// API Gateway, HTTP API, payload format 2.0.
     pub(crate) fn http_api(&self) -> Value {
         let raw_query: Vec<_> =
             self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -63,6 +63,25 @@ impl Call<'_> {
             "body": self.text(),
             "isBase64Encoded": self.base64,
         })
+    }
+
+    /// A function URL, whose events are like an HTTP API's, with header names in lower case and a
+    /// domain and an API that are its own.
+    pub(crate) fn function_url(&self) -> Value {
+        let mut event = self.http_api();
+        event["headers"] = self
+            .headers()
+            .into_iter()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .collect::<Map<_, _>>()
+            .into();
+        event["cookies"] = json!([]);
+        let context = &mut event["requestContext"];
+        context["accountId"] = "anonymous".into();
+        context["apiId"] = context["domainPrefix"].clone();
+        context["authentication"] = Value::Null;
+        context["authorizer"] = Value::Null;
+        event
     }
 
     /// API Gateway, REST API.
@@ -110,6 +129,17 @@ impl Call<'_> {
             "body": self.text().unwrap_or_default(),
             "isBase64Encoded": self.base64,
         })
+    }
+
+    /// One whose target group sends headers and queries with all their values.
+    pub(crate) fn alb_multi_value(&self) -> Value {
+        let mut event = self.alb();
+        let fields = event.as_object_mut().expect("made as an object");
+        fields.remove("headers");
+        fields.remove("queryStringParameters");
+        event["multiValueHeaders"] = self.multi_value_headers().into();
+        event["multiValueQueryStringParameters"] = self.multiple().unwrap_or_default().into();
+        event
     }
 
     fn headers(&self) -> Map<String, Value> {

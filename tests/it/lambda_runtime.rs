@@ -52,6 +52,10 @@ struct Function {
 
 impl Function {
     async fn start(variables: &[(&str, &str)]) -> Self {
+        Self::start_example("lambda", variables).await
+    }
+
+    async fn start_example(name: &str, variables: &[(&str, &str)]) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let api = Arc::new(Api {
             events: AsyncMutex::new(receiver),
@@ -68,7 +72,7 @@ impl Function {
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move { axum::serve(listener, routes).await });
 
-        let mut process = function(variables)
+        let mut process = function(name, variables)
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .spawn()
             .expect("the example starts");
@@ -93,8 +97,12 @@ impl Function {
 
     /// Waits for a piece of the log, which comes through a pipe.
     async fn logged(&self, piece: &str) {
+        self.logged_times(1, piece).await;
+    }
+
+    async fn logged_times(&self, times: usize, piece: &str) {
         let found = async {
-            while !self.log.lock().expect("no test panicked").contains(piece) {
+            while self.log.lock().expect("no test panicked").matches(piece).count() < times {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -103,9 +111,10 @@ impl Function {
     }
 }
 
-fn function(variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(example("lambda"));
+fn function(name: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(example(name));
     command
+        .env_remove("STREAM_RESPONSES")
         .env_remove("PUBLIC_URL")
         .env_remove("QSTASH_REGION")
         .env_remove("QSTASH_CURRENT_SIGNING_KEY")
@@ -166,10 +175,18 @@ fn settle(
     assert_eq!(id, format!("invocation-{running}"));
     let answer =
         api.answer.lock().expect("no test panicked").take().expect("one answer for each event");
-    answer
-        .send(outcome(serde_json::from_slice(body).expect("JSON")))
-        .expect("the test waits for it");
+    answer.send(outcome(parse(body))).expect("the test waits for it");
     StatusCode::ACCEPTED
+}
+
+/// An answer, whole or streamed: then the head comes first, as JSON, and eight zeros before the body.
+fn parse(answer: &[u8]) -> Value {
+    let Some(end) = answer.windows(8).position(|window| window == [0; 8]) else {
+        return serde_json::from_slice(answer).expect("JSON");
+    };
+    let mut head: Value = serde_json::from_slice(&answer[..end]).expect("JSON");
+    head["streamed"] = str::from_utf8(&answer[end + 8..]).expect("text").into();
+    head
 }
 
 const KEYS: [(&str, &str); 2] =
@@ -203,6 +220,7 @@ fn rejected(answer: &Value, status: u16, reason: &str) {
 }
 
 const API: &str = "abcdef1234.execute-api.us-east-1.amazonaws.com";
+const FUNCTION: &str = "k7x2.lambda-url.eu-west-1.on.aws";
 
 #[tokio::test]
 async fn every_kind_of_event_with_every_kind_of_body() {
@@ -216,16 +234,48 @@ async fn every_kind_of_event_with_every_kind_of_body() {
         (None, false, "kind=\"empty\" bytes=0"),
     ];
     for (body, base64, seen) in bodies {
-        for domain in [API, "k7x2.lambda-url.eu-west-1.on.aws", "hooks.example.com"] {
+        for domain in [API, "hooks.example.com"] {
             let token = sign(&format!("https://{domain}/hook"), body.unwrap_or_default());
             let call = Call { signature: Some(&token), body, base64, ..Call::to(domain) };
             for event in [call.http_api(), call.rest_api()] {
                 accepted(&function.call(event).await);
             }
         }
-        function.logged(seen).await;
+        let token = sign(&format!("https://{FUNCTION}/hook"), body.unwrap_or_default());
+        let call = Call { signature: Some(&token), body, base64, ..Call::to(FUNCTION) };
+        accepted(&function.call(call.function_url()).await);
+        function.logged_times(5, seen).await;
     }
-    function.logged("jti=\"jwt_").await;
+    function.logged_times(25, "jti=\"jwt_").await;
+}
+
+/// Around an axum router, in a nest, by either of the loops; the open route stays open.
+#[tokio::test]
+async fn an_axum_router_whole_and_streamed() {
+    let url = format!("https://{FUNCTION}/api/qstash/webhook");
+    let (good, elsewhere) =
+        (sign(&url, b"Hello"), sign(&format!("https://{FUNCTION}/webhook"), b"Hello"));
+    let call = |signature| Call { path: "/api/qstash/webhook", signature, ..Call::to(FUNCTION) };
+    for streams in [false, true] {
+        let variables = if streams { &[("STREAM_RESPONSES", "1")][..] } else { &[] };
+        let mut function =
+            Function::start_example("lambda_axum", &[&KEYS[..], variables].concat()).await;
+        let text = if streams { "streamed" } else { "body" };
+        for (signature, status, answer) in [
+            (Some(good.as_str()), 200, r#"{"message":"ok"}"#),
+            (Some(&elsewhere), 400, "published to another URL"),
+            (None, 400, "header is missing"),
+            (Some(&good), 200, r#"{"message":"ok"}"#),
+        ] {
+            let event = function.call(call(signature).function_url()).await;
+            assert_eq!(event["statusCode"], status, "{event}");
+            assert!(event[text].as_str().expect("a text").contains(answer), "{event}");
+        }
+        function.logged_times(2, "bytes=5").await;
+        let mut open = Call { path: "/health", ..Call::to(FUNCTION) }.function_url();
+        open["requestContext"]["http"]["method"] = "GET".into();
+        assert_eq!(function.call(open).await[text], "up");
+    }
 }
 
 #[tokio::test]
@@ -355,11 +405,11 @@ async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
         accepted(&function.call(as_sent.rest_api()).await);
     }
     // A function URL does not: another path is another path.
-    let domain = "k7x2.lambda-url.eu-west-1.on.aws";
-    let token = sign(&format!("https://{domain}/user/joe%40example.com"), b"Hello");
-    let call = Call { path: "/user/joe@example.com", signature: Some(&token), ..Call::to(domain) };
-    rejected(&function.call(call.http_api()).await, 400, "published to another URL");
-    accepted(&function.call(Call { path: "/user/joe%40example.com", ..call }.http_api()).await);
+    let token = sign(&format!("https://{FUNCTION}/user/joe%40example.com"), b"Hello");
+    let call =
+        Call { path: "/user/joe@example.com", signature: Some(&token), ..Call::to(FUNCTION) };
+    rejected(&function.call(call.function_url()).await, 400, "published to another URL");
+    accepted(&function.call(Call { path: "/user/joe%40example.com", ..call }.function_url()).await);
     // What a decoded `?` or `#` leaves of the URI cannot be told apart: an unsigned query would get in.
     for (sent, path) in [("/a%23b", "/a#b"), ("/a%3Fb", "/a?b")] {
         let token = sign(&format!("https://{API}{sent}"), b"Hello");
@@ -382,7 +432,21 @@ async fn an_alb_tells_no_domain_name() {
 
     let with_url = [&KEYS[..], &[("PUBLIC_URL", "https://hooks.example.com")]].concat();
     let mut function = Function::start(&with_url).await;
-    accepted(&function.call(call.alb()).await);
+    let both_modes = |call: &Call<'_>| [call.alb(), call.alb_multi_value()];
+    for event in both_modes(&call) {
+        accepted(&function.call(event).await);
+    }
+    function.logged_times(2, "kind=\"text\" bytes=5").await;
+    // The values of one name, in their order; other than as sent they are another URL.
+    let repeated = sign("https://hooks.example.com/hook?a=1&b=2&a=3", b"Hello");
+    for (query, is_it) in [
+        ([("a", "1"), ("a", "3"), ("b", "2")], true),
+        ([("a", "3"), ("a", "1"), ("b", "2")], false),
+    ] {
+        let call = Call { query: &query, signature: Some(&repeated), ..call };
+        let answer = function.call(call.alb_multi_value()).await;
+        assert_eq!(answer["statusCode"] == 200, is_it, "{answer}");
+    }
     let binary_token = sign("https://hooks.example.com/hook", &[0xFF, 0]);
     let binary = Call {
         signature: Some(&binary_token),
@@ -390,9 +454,14 @@ async fn an_alb_tells_no_domain_name() {
         base64: true,
         ..Call::to("10.0.0.7")
     };
-    accepted(&function.call(binary.alb()).await);
+    for event in both_modes(&binary) {
+        accepted(&function.call(event).await);
+    }
+    function.logged_times(2, "kind=\"binary\" bytes=2").await;
     let forged = Call { signature: Some("a.b.c"), ..call };
-    rejected(&function.call(forged.alb()).await, 400, "signature segment");
+    for event in both_modes(&forged) {
+        rejected(&function.call(event).await, 400, "signature segment");
+    }
 }
 
 /// A key in an API mapping is left out of an HTTP API's `rawPath`: there `PUBLIC_URL` has it.
@@ -422,7 +491,8 @@ async fn without_its_settings_it_says_what_to_set_and_stops() {
         ),
     ];
     for (variables, sentence) in cases {
-        let run = function(variables).env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9").output();
+        let run =
+            function("lambda", variables).env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9").output();
         let output =
             tokio::time::timeout(PATIENCE, run).await.expect("it stops").expect("it starts");
         assert!(!output.status.success());
