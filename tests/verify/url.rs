@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use lambda_http::Body;
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt};
-use tower_qstash::{PublicUrl, Verifier, VerifyError};
+use tower_qstash::{PublicUrl, RequestBody, Verifier, VerifyError};
 
+use crate::lambda_events::Call;
 use crate::support::{current, keys, layer_for, now};
 
 /// A `sub`, and the URL that the request was sent to, as the operator knows it.
@@ -163,14 +165,51 @@ fn accepted(subject: &str, url: &str) -> bool {
 
 /// The same through the layer, where `public_url` is configured and `path` is requested.
 async fn status(subject: &str, public_url: PublicUrl, path: &str) -> StatusCode {
+    let request = Request::post(path).body(Full::<Bytes>::default()).expect("a good request");
+    status_of(subject, public_url, request).await
+}
+
+async fn status_of<B>(subject: &str, public_url: PublicUrl, mut request: Request<B>) -> StatusCode
+where
+    B: RequestBody<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
     let token = current().token(subject, b"", now()).sign();
-    let request = Request::post(path).header("upstash-signature", token);
+    request.headers_mut().insert("upstash-signature", token.parse().expect("ASCII"));
     let inner = tower::service_fn(|_| async {
         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
     });
     let service = layer_for(public_url).layer(inner);
-    let response = service.oneshot(request.body(Full::<Bytes>::default()).expect("a good request"));
-    response.await.expect("infallible").status()
+    service.oneshot(request).await.expect("infallible").status()
+}
+
+/// A request to `url` as it arrives on Lambda, where it can be one: `https`, the default port, no
+/// user-info. First from what tells its domain name, then from what does not.
+fn on_lambda(url: &str) -> Option<([Request<Body>; 3], Vec<Request<Body>>)> {
+    let rest = url.strip_prefix("https://")?.split('#').next()?;
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (domain, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if domain.is_empty() || domain.contains(['@', ':']) {
+        return None;
+    }
+    let path = if path.is_empty() { "/" } else { path };
+    let pieces = query.split('&').filter(|piece| !piece.is_empty());
+    let as_sent: Vec<_> =
+        pieces.map(|piece| piece.split_once('=').unwrap_or((piece, ""))).collect();
+    let decoded: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+    let decoded: Vec<_> = decoded.iter().map(|(name, value)| (&**name, &**value)).collect();
+
+    let call = Call { path, context_path: path, query: &as_sent, body: None, ..Call::to(domain) };
+    let request = |event: serde_json::Value| {
+        lambda_http::request::from_str(&event.to_string()).expect("an event")
+    };
+    let rest_api = Call { query: &decoded, ..call.clone() }.rest_api();
+    let mut balancers = vec![request(call.alb_multi_value())];
+    // In its other mode, an ALB keeps only one value of each name.
+    let names: std::collections::BTreeSet<_> = as_sent.iter().map(|(name, _)| name).collect();
+    if names.len() == as_sent.len() {
+        balancers.push(request(call.alb()));
+    }
+    Some(([call.http_api(), rest_api, call.function_url()].map(request), balancers))
 }
 
 #[test]
@@ -194,14 +233,50 @@ fn another_destination_stays_out_whichever_way_round() {
     }
 }
 
-/// `exact` and `base` agree with the table wherever the URL can be configured and requested.
+/// Every front agrees with the table wherever the URL can be configured and requested.
 #[tokio::test]
 async fn the_layer_agrees_with_the_table() {
+    let mut compared = [0; 4];
     let verdicts = [(SAME, StatusCode::OK), (DIFFERENT, StatusCode::BAD_REQUEST)];
     for (pairs, verdict) in verdicts {
         for (subject, url) in pairs {
+            let closure = PublicUrl::from_request(|_| Some((*url).to_owned()));
+            assert_eq!(status(subject, closure, "/other").await, verdict, "{subject} at {url}");
+            compared[0] += 1;
             if let Ok(exact) = PublicUrl::exact(url) {
-                assert_eq!(status(subject, exact, "/other").await, verdict, "{subject} at {url}");
+                compared[1] += 1;
+                assert_eq!(
+                    status(subject, exact.clone(), "/other").await,
+                    verdict,
+                    "{subject} at {url}"
+                );
+                for one_of_several in [
+                    PublicUrl::exact("https://other.example").unwrap().also(exact.clone()),
+                    exact.also(PublicUrl::exact("https://other.example").unwrap()),
+                ] {
+                    let status = status(subject, one_of_several, "/other").await;
+                    assert_eq!(status, verdict, "{subject} at {url}");
+                }
+            }
+            if let Some((gateways, balancers)) = on_lambda(url) {
+                compared[2] += 1;
+                for request in gateways {
+                    let status = status_of(subject, PublicUrl::lambda_context(), request).await;
+                    // A gateway may have decoded the path: either may be what was sent.
+                    let decoded = *subject == "https://api.example.com/a%3Bb";
+                    let verdict = if decoded { StatusCode::OK } else { verdict };
+                    assert_eq!(status, verdict, "{subject} at {url}");
+                }
+                let origin = url.split_inclusive('/').take(3).collect::<String>();
+                let origin = origin.split(['?', '#']).next().expect("an origin");
+                for request in balancers {
+                    let origin = PublicUrl::base(origin).expect("a good base");
+                    assert_eq!(
+                        status_of(subject, origin, request).await,
+                        verdict,
+                        "{subject} at {url}"
+                    );
+                }
             }
             let Ok(uri) = url.parse::<http::Uri>() else { continue };
             let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -210,8 +285,11 @@ async fn the_layer_agrees_with_the_table() {
             let origin = PublicUrl::base(&format!("{scheme}://{authority}")).unwrap();
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             assert_eq!(status(subject, origin, path).await, verdict, "{subject} at {url}");
+            compared[3] += 1;
         }
     }
+    assert_eq!(compared[0], SAME.len() + DIFFERENT.len());
+    assert!(compared.into_iter().all(|count| count > 80), "{compared:?}");
 }
 
 #[tokio::test]
@@ -328,19 +406,29 @@ fn parts() -> impl Strategy<Value = Parts> {
         })
 }
 
+/// The pairs of a query, the last first.
+fn reversed(query: &str) -> String {
+    query.split('&').rev().collect::<Vec<_>>().join("&")
+}
+
 proptest! {
     #[test]
     fn a_url_is_the_same_as_itself(parts in parts()) {
         prop_assert!(accepted(&parts.url(), &parts.url()));
+        // Not by its text alone.
+        prop_assert!(accepted(&parts.url(), &parts.url().replacen("http", "HTTP", 1)));
     }
 
     #[test]
-    fn sameness_is_symmetric(a in ".{0,40}", b in ".{0,40}", c in parts(), d in parts()) {
+    fn sameness_is_symmetric(a in ".{0,40}", b in ".{0,40}", c in parts(), d in parts(), which in any::<[bool; 5]>()) {
         prop_assert_eq!(accepted(&a, &b), accepted(&b, &a));
-        let mut similar = d;
-        similar.scheme = c.scheme;
-        similar.host.clone_from(&c.host);
-        similar.port = c.port;
+        // Two URLs with some parts in common: now the same, now not.
+        let mut similar = Parts { scheme: c.scheme, host: c.host.to_uppercase(), ..d };
+        if which[0] { similar.port = c.port; }
+        if which[1] { similar.segments.clone_from(&c.segments); }
+        if which[2] { similar.query.clone_from(&c.query); }
+        if which[3] { similar.segments.push(String::new()); }
+        if which[4] { similar.query = similar.query.map(|query| reversed(&query)); }
         prop_assert_eq!(accepted(&c.url(), &similar.url()), accepted(&similar.url(), &c.url()));
     }
 
