@@ -29,6 +29,7 @@ fn case(name: &'static str, signatures: &[&[u8]], reason: &'static str) -> Case 
 
 #[tokio::test]
 async fn every_bad_signature_header_is_rejected_by_name() {
+    const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
     let signer = current();
     let genuine = || signer.token(&format!("{BASE}/hook"), b"Hello", now());
     let good = genuine().sign();
@@ -52,6 +53,23 @@ async fn every_bad_signature_header_is_rejected_by_name() {
         case("Bearer", &[format!("Bearer {good}").as_bytes()], "no configured signing key"),
         case("four segments", &[format!("{good}.x").as_bytes()], "three segments"),
         case("quoted", &[format!("\"{good}\"").as_bytes()], "signature segment"),
+        case("two segments", &[unsigned.as_bytes()], "three segments"),
+        case("white space within", &[good.replacen('.', " .", 1).as_bytes()], "no configured"),
+        case("white space after", &[format!("{good}\t").as_bytes()], "signature segment"),
+        case("padded", &[format!("{good}=").as_bytes()], "signature segment"),
+        case("cut short", &[&good.as_bytes()[..good.len() - 1]], "signature segment"),
+        case("no JSON", &[signer.sign_raw(b"{}", b"Hello").as_bytes()], "alg is not HS256"),
+        case(
+            "an array",
+            &[signer.sign_raw(HEADER, b"[]").as_bytes()],
+            "claims segment is not a JSON",
+        ),
+        case("no claims", &[signer.sign_raw(HEADER, b"{}").as_bytes()], "claim iss is missing"),
+        case(
+            "stray bits",
+            &[signer.sign_segments("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e31").as_bytes()],
+            "claims segment is not base64url",
+        ),
         case("unsigned", &[format!("{unsigned}.").as_bytes()], "signature segment"),
         case("alg none, signed", &[none.as_bytes()], "alg is not HS256"),
         case("crit", &[genuine().header("crit", "x").sign().as_bytes()], "(crit)"),

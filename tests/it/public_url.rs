@@ -160,6 +160,74 @@ async fn cause_the_path_is_written_otherwise() {
     cause(published, "/hook", base(BASE), "https://api.example.com/hook", right).await;
 }
 
+#[tokio::test]
+async fn cause_the_path_has_other_slashes() {
+    for (sent, arrives) in [("/a%2Fb", "/a/b"), ("/a//b", "/a/b"), ("/hook//", "/hook")] {
+        let published = format!("https://api.example.com{sent}");
+        let expected = format!("https://api.example.com{arrives}");
+        cause(&published, arrives, base(BASE), &expected, exact(&published)).await;
+    }
+}
+
+#[tokio::test]
+async fn cause_the_path_is_in_the_base_already() {
+    let published = "https://api.example.com/api/hook";
+    let twice = "https://api.example.com/api/api/hook";
+    cause(published, "/api/hook", base("https://api.example.com/api"), twice, base(BASE)).await;
+}
+
+/// What a nested router would see of its URL did axum not tell the original one.
+#[tokio::test]
+async fn cause_a_nest_strips_the_prefix() {
+    let forgetting = |mut request: Request<Body>| {
+        request.extensions_mut().remove::<axum::extract::OriginalUri>();
+        request
+    };
+    let nested = |public_url, forgets| {
+        let verify = layer_for(public_url);
+        let routes = Router::new().route("/hook", post(ok));
+        Router::new().nest(
+            "/api",
+            if forgets {
+                routes.layer(ServiceBuilder::new().map_request(forgetting).layer(verify))
+            } else {
+                routes.layer(verify)
+            },
+        )
+    };
+    let request = || delivery("https://api.example.com/api/hook", "/api/hook");
+    assert_eq!(call(nested(base(BASE), true), request()).await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(call(nested(base(BASE), false), request()).await.status(), StatusCode::OK);
+    let with_prefix = base("https://api.example.com/api");
+    assert_eq!(call(nested(with_prefix, true), request()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn cause_lambda_has_two_domains() {
+    use lambda_http::{Body, Request, request::from_str};
+
+    use crate::lambda_events::Call;
+
+    let (own, of_the_api) = ("hooks.example.com", "abcdef1234.execute-api.us-east-1.amazonaws.com");
+    let status = async |public_url, published: &str, arrives| {
+        let token = current().token(&format!("https://{published}/hook"), "Hello", now()).sign();
+        let event = Call { signature: Some(&token), ..Call::to(arrives) }.http_api();
+        let service = layer_for(public_url).layer(tower::service_fn(async |_: Request| {
+            Ok::<_, lambda_http::Error>(Response::new(Body::Empty))
+        }));
+        let request = from_str(&event.to_string()).expect("an event");
+        service.oneshot(request).await.expect("infallible").status()
+    };
+    let either = || base(&format!("https://{own}")).also(base(&format!("https://{of_the_api}")));
+    for (one, other) in [(own, of_the_api), (of_the_api, own)] {
+        let wrong = base(&format!("https://{other}"));
+        assert_eq!(status(wrong, one, one).await, StatusCode::BAD_REQUEST);
+        assert_eq!(status(PublicUrl::lambda_context(), one, one).await, StatusCode::OK);
+        assert_eq!(status(PublicUrl::lambda_context(), one, other).await, StatusCode::BAD_REQUEST);
+        assert_eq!(status(either(), one, other).await, StatusCode::OK);
+    }
+}
+
 /// A middleware that takes off a prefix itself, as axum's `nest` does, but without saying so.
 #[tokio::test]
 async fn cause_a_middleware_before_the_layer_rewrites_the_path() {

@@ -303,6 +303,8 @@ fn every_claim_is_held_to_its_type() {
         json!([1_700_000_300]),
         json!({}),
         json!(""),
+        // What serde_json, with a feature that any other crate may turn on, takes for a number.
+        json!({ "$serde_json::private::Number": "1700000300" }),
     ];
     let cases = [
         ("iss", not_text),
@@ -530,6 +532,9 @@ fn keys_that_would_let_everyone_in_are_errors() {
         ("sig_a ", "white space"),
         ("sig_a\n", "white space"),
         ("\u{a0}sig_a", "white space"),
+        ("\"sig_a\"", "quotation marks"),
+        ("'sig_a", "quotation marks"),
+        ("sig_a\"", "quotation marks"),
         (" ", "white space"),
         ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "insecure_development_server"),
         ("sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs", "insecure_development_server"),
@@ -543,11 +548,10 @@ fn keys_that_would_let_everyone_in_are_errors() {
         assert!(as_next.to_string().contains(hint), "{as_next}");
         assert_eq!(Signer::new(key).unwrap_err().name(), "key");
     }
-    let error = SigningKeys::new("sig_a", " sig_b").unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the signing key next has white space around it; remove the spaces or line breaks"
-    );
+    let error = SigningKeys::new("sig_a", " sig_b").unwrap_err();
+    let said = "the signing key next has white space around it; remove the spaces or line breaks";
+    assert_eq!(error.to_string(), said);
+    assert_eq!(format!("{error:?}"), said, "what a main that returns it prints");
 }
 
 #[test]
@@ -571,12 +575,16 @@ fn development_keys_only_when_asked_for_by_name() {
 fn claims_say_which_key_it_was() {
     let tenants = keys()
         .also(SigningKeys::labelled("tenant", "sig_t1", "sig_t2").unwrap())
+        .also(SigningKeys::single("another tenant", "sig_t3").unwrap())
+        .also(SigningKeys::single("too late", "sig_t3").unwrap())
         .also(SigningKeys::insecure_development_server());
     let signers = [
         (current(), "current"),
         (next(), "next"),
         (Signer::new("sig_t1").unwrap(), "tenant current"),
         (Signer::new("sig_t2").unwrap(), "tenant next"),
+        // Tried in order: the first label of a key is the one that is told.
+        (Signer::new("sig_t3").unwrap(), "another tenant"),
         (Signer::insecure_development_server(), "development server current"),
     ];
     for (signer, label) in signers {
@@ -593,6 +601,8 @@ fn claims_say_which_key_it_was() {
 fn a_key_in_the_place_of_a_label_is_refused_and_not_shown() {
     let error = SigningKeys::labelled("sig_a_secret", "tenant", "sig_b").unwrap_err();
     assert_eq!(error.name(), "label");
+    assert_eq!(SigningKeys::single("sig_a_secret", "tenant").unwrap_err(), error);
+    assert_eq!(SigningKeys::single("tenant", "").unwrap_err().name(), "key");
     assert!(!format!("{error} {error:?}").contains("sig_a_secret"));
 }
 

@@ -81,15 +81,15 @@ const DIFFERENT: &[Pair] = &[
     // Another scheme: TLS ends at a proxy and the operator wrote http.
     ("https://api.example.com/a", "http://api.example.com/a"),
     ("http://api.example.com:443/a", "https://api.example.com/a"),
-    // Another port, or the other scheme's default.
+    // Another port, or the other scheme's default: the one behind the proxy, as frameworks log it.
     ("https://api.example.com:8443/a", "https://api.example.com/a"),
     ("https://api.example.com:80/a", "https://api.example.com/a"),
     ("https://api.example.com:4430/a", "https://api.example.com:443/a"),
-    // Ports that are none.
+    // Ports that are none: a typo, or an overflow that a parser wraps to 443.
     ("https://api.example.com:65979/a", "https://api.example.com:443/a"),
     ("https://api.example.com:+443/a", "https://api.example.com/a"),
     ("https://api.example.com:４４３/a", "https://api.example.com/a"),
-    // Another host.
+    // Another host: the apex for a subdomain, DNS's dot at the end, a slip of the hand, an encoding.
     ("https://example.com/a", "https://api.example.com/a"),
     ("https://api.example.com./a", "https://api.example.com/a"),
     ("https://api.example.co/a", "https://api.example.com/a"),
@@ -122,7 +122,7 @@ const DIFFERENT: &[Pair] = &[
     ("https://api.example.com/a+b", "https://api.example.com/a%20b"),
     ("https://api.example.com/%257Euser", "https://api.example.com/~user"),
     ("https://api.example.com/a%00", "https://api.example.com/a"),
-    // Queries: another value, name, count, or order of one name's values.
+    // Queries: another value, name, count, or order of one name's values; what a replay would change.
     ("https://api.example.com/a?b=1", "https://api.example.com/a?b=2"),
     ("https://api.example.com/a?b=1", "https://api.example.com/a"),
     ("https://api.example.com/a", "https://api.example.com/a?admin=true"),
@@ -143,7 +143,7 @@ const DIFFERENT: &[Pair] = &[
     // IPv6 literals as typed, and not as part of something longer.
     ("http://[::1]:3000/a", "http://[0:0:0:0:0:0:0:1]:3000/a"),
     ("http://[::1].evil.org:3000/a", "http://[::1]:3000/a"),
-    // No URL at all.
+    // No URL at all: an empty claim, a path or a host as they stand in settings of frameworks.
     ("", "https://api.example.com/"),
     ("/a", "https://api.example.com/a"),
     ("api.example.com/a", "https://api.example.com/a"),
