@@ -49,6 +49,9 @@ const REPLAYERS: usize = 2;
 const VANDALISM: usize = 400;
 const VANDALS: usize = 4;
 
+/// Genuine, and slow: a piece of the body, a pause, a piece.
+const SLOW: usize = 8;
+
 /// Senders that begin a body and then stay, silent, to the end.
 const SILENT: usize = 64;
 
@@ -60,7 +63,7 @@ const SILENT: usize = 64;
 /// buffer of twice the size.
 const BOUND: usize = (FORGERS + VANDALS) * 128 * KIB
     + REPLAYERS * 3 * MIB
-    + GENUINE_CLIENTS * 4 * (REJECTED_BODY + GENUINE_BODY)
+    + (GENUINE_CLIENTS + SLOW) * 4 * (REJECTED_BODY + GENUINE_BODY)
     + SILENT * 64 * KIB;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,18 +83,25 @@ async fn every_genuine_delivery_gets_through_and_nothing_else() {
     for client in 0..GENUINE_CLIENTS {
         crowd.spawn(deliver(address, client));
     }
+    for client in 0..SLOW {
+        crowd.spawn(deliver_slowly(address, client));
+    }
+    let answered = Arc::new(Answered::default());
     for client in 0..FORGERS {
-        let forged = Arc::clone(&forged);
+        let (forged, answered) = (Arc::clone(&forged), Arc::clone(&answered));
         crowd.spawn(async move {
             for number in (client..FORGED).step_by(FORGERS) {
-                forge(address, &forged, number).await;
+                let seen = forge(address, &forged, number).await;
+                answered.forgers.fetch_add(seen.into(), Ordering::Relaxed);
             }
         });
     }
     for client in 0..REPLAYERS {
+        let answered = Arc::clone(&answered);
         crowd.spawn(async move {
             for number in (client..REPLAYED).step_by(REPLAYERS) {
-                replay(address, number).await;
+                let seen = replay(address, number).await;
+                answered.replayers.fetch_add(seen.into(), Ordering::Relaxed);
             }
         });
     }
@@ -112,7 +122,10 @@ async fn every_genuine_delivery_gets_through_and_nothing_else() {
     join.await.expect("an end");
     drop(silent);
 
-    assert_eq!(calls.load(Ordering::Relaxed), GENUINE, "only the genuine reach the handler");
+    assert_eq!(calls.load(Ordering::Relaxed), GENUINE + SLOW, "only the genuine reach the handler");
+    let Answered { forgers, replayers } = &*answered;
+    assert!(forgers.load(Ordering::Relaxed) > FORGED / 4, "forgers are told: {forgers:?}");
+    assert!(replayers.load(Ordering::Relaxed) > 0, "so are the replayers: {replayers:?}");
     let peak = HEAP.peak_usage() - before;
     assert!(peak < BOUND, "{peak} bytes at once, of {BOUND}");
 }
@@ -163,6 +176,26 @@ async fn deliver(address: SocketAddr, client: usize) {
     }
 }
 
+async fn deliver_slowly(address: SocketAddr, client: usize) {
+    let body: Vec<u8> = client.to_le_bytes().into_iter().cycle().take(GENUINE_BODY).collect();
+    let token = Signer::new(KEY).expect("a good key").token(URL, &body, now()).sign();
+    let mut connection = connect(address).await.expect("a connection");
+    for piece in request(&token, &body, true).chunks(KIB) {
+        connection.write_all(piece).await.expect("the connection lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (status, echoed) = answer(&mut connection).await.expect("an answer");
+    assert_eq!(status, 200);
+    assert!(echoed == body, "slowly, and whole");
+}
+
+/// How many answers got through to those whom the receiver may hang up on.
+#[derive(Default)]
+struct Answered {
+    forgers: AtomicUsize,
+    replayers: AtomicUsize,
+}
+
 /// What strangers send, made once: it is not the clients' memory that is measured.
 struct Forged {
     /// Heads of deliveries that must be rejected before their body is read.
@@ -196,21 +229,22 @@ fn stranger() -> Signer {
 }
 
 /// A whole body behind a head that is no good. The receiver hangs up on what it does not drain, so
-/// that neither sending it nor reading the answer needs to succeed.
-async fn forge(address: SocketAddr, forged: &Forged, number: usize) {
+/// that neither sending it nor reading the answer needs to succeed. Whether an answer was read.
+async fn forge(address: SocketAddr, forged: &Forged, number: usize) -> bool {
     let mut connection = connect(address).await.expect("a connection");
     let sent = async {
         connection.write_all(forged.head(number)).await?;
         connection.write_all(&forged.body).await
     };
     let _ = sent.await;
-    if let Ok(status) = status(&mut connection).await {
-        assert_eq!(status, 400);
-    }
+    let status = status(&mut connection).await;
+    assert!(matches!(status, Ok(400) | Err(_)), "{status:?}");
+    status.is_ok()
 }
 
-/// A body that is too large, or another than was signed, behind a good token.
-async fn replay(address: SocketAddr, number: usize) {
+/// A body that is too large, or another than was signed, behind a good token. Whether an answer was
+/// read.
+async fn replay(address: SocketAddr, number: usize) -> bool {
     static PIECE: [u8; 64 * KIB] = [b'a'; 64 * KIB];
     let token = Signer::new(KEY).expect("a good key").token(URL, b"signed", now()).sign();
     let mut connection = connect(address).await.expect("a connection");
@@ -228,9 +262,9 @@ async fn replay(address: SocketAddr, number: usize) {
         connection.write_all(b"0\r\n\r\n").await
     };
     let _ = sent.await;
-    if let Ok(status) = status(&mut connection).await {
-        assert_eq!(status, expected);
-    }
+    let status = status(&mut connection).await;
+    assert!(status.as_ref().map_or(true, |status| *status == expected), "{status:?}");
+    status.is_ok()
 }
 
 /// Things that break off, or are no HTTP.

@@ -17,7 +17,9 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, combinators::BoxBody};
 use tower::{Layer, Service};
-use tower_qstash::{PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, Signer, SigningKeys};
+use tower_qstash::{
+    PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, Signer, SigningKeys, UnsignedToken,
+};
 
 const URL: &str = "https://api.example.com/hook";
 
@@ -43,10 +45,10 @@ impl<B> Service<Request<B>> for Bare {
     }
 }
 
-fn service() -> QStashVerify<Bare> {
+fn layer() -> QStashVerifyLayer {
     let keys = SigningKeys::new("sig_current", "sig_next").expect("good keys");
     let base = PublicUrl::base("https://api.example.com").expect("a good base");
-    QStashVerifyLayer::new(keys, base).clock(now).layer(Bare)
+    QStashVerifyLayer::new(keys, base).clock(now)
 }
 
 fn request<B>(key: &str, signed: &[u8], body: B) -> Request<B> {
@@ -55,12 +57,24 @@ fn request<B>(key: &str, signed: &[u8], body: B) -> Request<B> {
 }
 
 /// What the layer allocates for one request; the first is not counted, which sets up statics.
-fn count<B: Body + Send>(mut requests: [Request<B>; 2], success: bool) -> AllocationInfo
+fn count<B: Body + Send>(requests: [Request<B>; 2], success: bool) -> AllocationInfo
 where
     QStashVerify<Bare>: Service<Request<B>, Error = Infallible>,
     <QStashVerify<Bare> as Service<Request<B>>>::Response: Answer,
 {
-    let mut service = service();
+    count_with(layer(), requests, success)
+}
+
+fn count_with<B: Body + Send>(
+    layer: QStashVerifyLayer,
+    mut requests: [Request<B>; 2],
+    success: bool,
+) -> AllocationInfo
+where
+    QStashVerify<Bare>: Service<Request<B>, Error = Infallible>,
+    <QStashVerify<Bare> as Service<Request<B>>>::Response: Answer,
+{
+    let mut service = layer.layer(Bare);
     let mut info = AllocationInfo::default();
     requests.reverse();
     for request in requests {
@@ -111,6 +125,19 @@ fn a_delivery_whose_request_has_extensions_takes_two() {
     };
     let info = count([with_extension(), with_extension()], true);
     assert_eq!(info.count_total, 2, "{info:?}");
+}
+
+/// A boxed body of one frame is boxed anew: one more than an unboxed one, and still not copied.
+#[test]
+fn a_boxed_body_of_one_frame_takes_one_more() {
+    let bytes = Bytes::from(vec![7; 100_000]);
+    let boxed = || request("sig_current", &bytes, BoxBody::new(Full::new(bytes.clone())));
+    let info = count([boxed(), boxed()], true);
+    assert_eq!(info.count_total, 5, "{info:?}");
+    let of_axum = || request("sig_current", &bytes, axum::body::Body::from(bytes.clone()));
+    let of_axum = count([of_axum(), of_axum()], true);
+    assert_eq!(of_axum.count_total, 5, "{of_axum:?}");
+    assert!(info.bytes_total.max(of_axum.bytes_total) < 1_024, "{info:?}, {of_axum:?}");
 }
 
 #[test]
@@ -181,15 +208,55 @@ fn an_undeclared_body_of_many_frames_grows_by_doubling_at_worst() {
     assert!(info.bytes_max <= 3 * length as u64, "{info:?}");
 }
 
-/// Of the seven, `http` takes five: three for the reason in the extensions, two for a header. None
-/// is made before the answer, or for the body.
+/// A rejected request with each reason that is found before the body is read, and with a body that
+/// is not there or large.
+fn rejected(
+    token: impl Fn(UnsignedToken) -> UnsignedToken,
+    key: &str,
+) -> [[Request<Full<Bytes>>; 2]; 2] {
+    [0, 1024 * 1024].map(|size| {
+        let body = Bytes::from(vec![7; size]);
+        [(); 2].map(|()| {
+            let signer = Signer::new(key).expect("a good key");
+            let token = token(signer.token(URL, &body, now())).sign();
+            let request = Request::post("/hook").header("upstash-signature", token);
+            request.body(Full::new(body.clone())).expect("a good request")
+        })
+    })
+}
+
+/// Of the seven, `http` takes five: three for the reason in the extensions, two for a header. The
+/// other two are the answer's text.
 #[test]
 fn a_rejection_allocates_only_its_answer_and_nothing_for_the_body() {
-    for size in [0, 1024 * 1024] {
-        let body = Bytes::from(vec![7; size]);
-        let make = || request("sig_stranger", &body, Full::new(body.clone()));
-        let info = count([make(), make()], false);
+    for requests in rejected(|token| token, "sig_stranger") {
+        let info = count(requests, false);
         assert_eq!(info.count_total, 7, "{info:?}");
         assert!(info.bytes_total < 2_048, "{info:?}");
+    }
+}
+
+/// With an answer that allocates nothing, only the reason in its extensions is left.
+#[test]
+fn nothing_is_allocated_before_the_answer() {
+    let empty = || {
+        layer().rejection_response(|rejection| {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = rejection.status();
+            response
+        })
+    };
+    let strangers = rejected(|token| token, "sig_stranger");
+    let expired = rejected(|token| token.claim("exp", 1), "sig_current");
+    for requests in strangers.into_iter().chain(expired) {
+        let info = count_with(empty(), requests, false);
+        assert_eq!(info.count_total, 3, "{info:?}");
+    }
+    // Only the operator's keys get so far: both URLs, for the log.
+    let elsewhere =
+        rejected(|token| token.claim("sub", "https://elsewhere.example"), "sig_current");
+    for requests in elsewhere {
+        let info = count_with(empty(), requests, false);
+        assert!(info.count_total <= 3 + 6, "{info:?}");
     }
 }
