@@ -9,10 +9,10 @@ use std::{env, error::Error};
 
 use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
-use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
+use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys, UnsignedDelivery};
 
-async fn webhook(claims: Claims) -> Json<Value> {
-    tracing::info!(jti = claims.jwt_id(), "running the job");
+async fn webhook(claims: Claims, delivery: UnsignedDelivery) -> Json<Value> {
+    tracing::info!(jti = claims.jwt_id(), retried = delivery.retried, "running the job");
     Json(json!({ "message": "ok" }))
 }
 

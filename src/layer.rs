@@ -117,14 +117,47 @@ const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 /// On Lambda, every `lambda_http::run…` takes the layer around a `service_fn` and around an axum
 /// router, or a router with the layer inside.
 ///
+/// `option_layer`, and a wrapped router given straight to `axum::serve`, want axum's own body in the
+/// answer as well:
+///
+/// ```
+/// use axum::{Router, body::Body, response::Response, routing::post};
+/// use tower::{ServiceBuilder, make::Shared, util::option_layer};
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// # async fn serve(listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let verify = ServiceBuilder::new()
+///     .map_response(|response: Response<_>| response.map(Body::new))
+///     .layer(verify);
+/// let app: Router = Router::new().route("/hook", post(async || "done"));
+/// let app = ServiceBuilder::new().layer(option_layer(Some(verify))).service(app);
+/// axum::serve(listener, Shared::new(app)).await?;
+/// # Ok(()) }
+/// ```
+///
 /// What cannot work:
 ///
 /// - `BoxService` below, for it is no `Clone`: take `BoxCloneSyncService`, or put a `BufferLayer`
 ///   between.
-/// - `option_layer(Some(verify))`, for its two sides answer with different bodies: wrap the router
-///   in an `if`.
 /// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
 ///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
+///
+/// ```compile_fail,E0277
+/// # use bytes::Bytes;
+/// # use http::{Request, Response};
+/// # use http_body_util::Full;
+/// # use std::convert::Infallible;
+/// # use tower::{Layer, Service, util::BoxService};
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// fn service<S: Service<Request<Full<Bytes>>>>(_: S) {}
+/// # fn inner() -> BoxService<Request<Full<Bytes>>, Response<String>, Infallible> { unreachable!() }
+/// service(verify.layer(BoxService::new(inner())));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct QStashVerifyLayer {

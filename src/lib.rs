@@ -63,7 +63,9 @@
 //! 8. The body is no larger than the limit.
 //! 9. The body's SHA-256 is the claim `body`.
 //!
-//! Up to rule 7 not one byte of the body is read: a stranger costs one MAC for each key.
+//! Up to rule 7 not one byte of the body is read: a stranger costs one MAC for each key. Of a body
+//! that is rejected, a bounded part is read and thrown away, so that QStash sees the answer
+//! ([`drain_limit`](QStashVerifyLayer::drain_limit)).
 //!
 //! A request that meets them all, and one that does not:
 //!
@@ -98,12 +100,13 @@
 //!
 //! # What is signed and what is not
 //!
-//! Signed, and so held: the destination URL, the body, the times, the token's id. **Not signed:** the method and
-//! every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
+//! Signed, and so held: the destination URL, the body, the times, the token's id. **Not signed:**
+//! the method and every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
 //! `Upstash-Caller-Ip` and `Upstash-Region` among them. They are hints, never a reason to trust.
 //!
 //! Delivery is at least once, and within its five minutes a token is good as often as it is
-//! presented: make handlers idempotent.
+//! presented: make handlers idempotent, by an id in the body, which is signed. The `jti` is another
+//! one in a later retry, and `Upstash-Message-Id` is not signed.
 //!
 //! # Logs (feature `tracing`)
 //!
@@ -122,7 +125,8 @@
 //!
 //! A second event, at `warn`, follows a delivery that was signed with a *next* key: the keys were
 //! rolled, and a second roll locks QStash out unless the configured keys follow first. An `error`
-//! event says that a handler asked for [`Claims`] on a route without the layer.
+//! event with the request's `path` says that a handler asked for [`Claims`] on a route without the
+//! layer.
 //!
 //! # Deployment
 //!
@@ -135,12 +139,13 @@
 //!
 //! # Features
 //!
-//! None is on by default, and none changes what is accepted.
+//! None is on by default. They add types; `axum` and `lambda_http` also look for the path that the
+//! caller saw where those two keep it.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
-//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context` |
+//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context`, the path before a stage |
 //! | `signer` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]

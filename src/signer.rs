@@ -28,6 +28,33 @@ use crate::{
 /// assert!(verifier.verify(&token, url, body, now).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// The test of a handler, here behind an axum router, with a whole signed request:
+///
+/// ```
+/// use std::time::SystemTime;
+/// use axum::{Router, body::Body, http::header::CONTENT_TYPE, routing::post};
+/// use tower::ServiceExt;
+/// use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let app = Router::new().route("/webhook", post(async |_: Claims| "done")).layer(verify);
+///
+/// let token = Signer::new("sig_current")?.token(
+///     "https://api.example.com/webhook",
+///     r#"{"order": 7}"#,
+///     SystemTime::now(),
+/// );
+/// let mut request = token.request::<Body>()?;
+/// // What the handler wants besides; nothing but the URL and the body is signed.
+/// request.headers_mut().insert(CONTENT_TYPE, "application/json".parse()?);
+/// let response = app.oneshot(request).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Signer {
     mac: KeyedMac,

@@ -62,11 +62,11 @@ where
     QStashVerify<Bare>: Service<Request<B>, Error = Infallible>,
     <QStashVerify<Bare> as Service<Request<B>>>::Response: Answer,
 {
-    count_with(layer(), requests, success)
+    count_with(&layer(), requests, success)
 }
 
 fn count_with<B: Body + Send>(
-    layer: QStashVerifyLayer,
+    layer: &QStashVerifyLayer,
     mut requests: [Request<B>; 2],
     success: bool,
 ) -> AllocationInfo
@@ -249,14 +249,14 @@ fn nothing_is_allocated_before_the_answer() {
     let strangers = rejected(|token| token, "sig_stranger");
     let expired = rejected(|token| token.claim("exp", 1), "sig_current");
     for requests in strangers.into_iter().chain(expired) {
-        let info = count_with(empty(), requests, false);
+        let info = count_with(&empty(), requests, false);
         assert_eq!(info.count_total, 3, "{info:?}");
     }
     // Only the operator's keys get so far: both URLs, for the log.
     let elsewhere =
         rejected(|token| token.claim("sub", "https://elsewhere.example"), "sig_current");
     for requests in elsewhere {
-        let info = count_with(empty(), requests, false);
+        let info = count_with(&empty(), requests, false);
         assert!(info.count_total <= 3 + 6, "{info:?}");
     }
 }

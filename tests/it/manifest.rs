@@ -8,7 +8,9 @@ use crate::process::cargo;
 fn rust_version_is_true() {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--all-features"]);
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let tree = cargo(&["tree", "--locked", "--edges=normal", "--all-features", "--prefix=none"]);
+    let package = ["--package", env!("CARGO_PKG_NAME")];
+    let edges = ["--locked", "--edges=normal", "--all-features", "--prefix=none"];
+    let tree = cargo(&[&["tree"][..], &package, &edges].concat());
     let used: Vec<&str> = tree.lines().collect();
 
     let version = |package: &serde_json::Value| -> Vec<u32> {
