@@ -69,9 +69,14 @@ impl Default for Floor {
 impl Floor {
     /// One of each.
     pub fn run(&self, token: &str, body: &[u8]) {
+        self.mac(token);
+        black_box(Sha256::digest(black_box(body)));
+    }
+
+    /// The HMAC alone.
+    pub fn mac(&self, token: &str) {
         let message = &token.as_bytes()[..token.len() - 44];
         black_box(self.mac.clone().chain_update(black_box(message)).finalize());
-        black_box(Sha256::digest(black_box(body)));
     }
 }
 
