@@ -21,8 +21,8 @@ use pin_project_lite::pin_project;
 /// `axum::body::Body`, and with feature `lambda_http` for `lambda_http::Body`.
 ///
 /// hyper's `Incoming` cannot be made from bytes: box it first, with
-/// `ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(BoxBody::new))`.
-/// The same goes for what other layers wrap around a body, with `axum::body::Body::new` in place
+/// `ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(BoxBody::new))`; the
+/// handler then takes a `Request<BoxBody<Bytes, hyper::Error>>`. The same goes for what other layers wrap around a body, with `axum::body::Body::new` in place
 /// of `BoxBody::new` where axum is inside.
 ///
 /// Trailers are not handed on: QStash sends none, and they would not be signed.
@@ -40,7 +40,8 @@ use pin_project_lite::pin_project;
     label = "not a `RequestBody`",
     note = "axum::body::Body needs the feature `axum` of tower-qstash, lambda_http::Body the feature `lambda_http`",
     note = "box hyper's `Incoming`, or a body that another layer wraps, before this layer: \
-            `.map_request(|request: Request<_>| request.map(BoxBody::new))`, \
+            `.map_request(|request: Request<_>| request.map(BoxBody::new))` \
+            (http_body_util::combinators::BoxBody, which the handler then gets), \
             with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside"
 )]
 pub trait RequestBody: Body + Unpin + Sized {

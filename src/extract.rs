@@ -35,7 +35,8 @@ impl<S: Sync> FromRequestParts<S> for UnsignedDelivery {
 }
 
 /// A handler asked for [`Claims`] on a route that no
-/// [`QStashVerifyLayer`](crate::QStashVerifyLayer) protects: answered with 500.
+/// [`QStashVerifyLayer`](crate::QStashVerifyLayer) protects: answered with 500. `Router::layer`
+/// covers only the routes that were added before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]

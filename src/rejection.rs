@@ -26,7 +26,8 @@ use crate::{VerifyError, answer};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// There is no `Upstash-Signature` header.
+    /// There is no `Upstash-Signature` header. Where people call, rather than QStash, the layer
+    /// covers more routes than it should.
     MissingSignature,
     /// There is more than one `Upstash-Signature` header.
     DuplicateSignature,

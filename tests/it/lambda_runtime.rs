@@ -446,6 +446,8 @@ async fn an_alb_tells_no_domain_name() {
         let call = Call { query: &query, signature: Some(&repeated), ..call };
         let answer = function.call(call.alb_multi_value()).await;
         assert_eq!(answer["statusCode"] == 200, is_it, "{answer}");
+        // In its other mode the ALB keeps the last value only.
+        rejected(&function.call(call.alb()).await, 400, "published to another URL");
     }
     let binary_token = sign("https://hooks.example.com/hook", &[0xFF, 0]);
     let binary = Call {
