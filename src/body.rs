@@ -22,8 +22,8 @@ use pin_project_lite::pin_project;
 ///
 /// hyper's `Incoming` cannot be made from bytes: box it first, with
 /// `ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(BoxBody::new))`; the
-/// handler then takes a `Request<BoxBody<Bytes, hyper::Error>>`. The same goes for what other layers wrap around a body, with `axum::body::Body::new` in place
-/// of `BoxBody::new` where axum is inside.
+/// handler then takes a `Request<BoxBody<Bytes, hyper::Error>>`. The same goes for what other layers
+/// wrap around a body, with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside.
 ///
 /// Trailers are not handed on: QStash sends none, and they would not be signed.
 ///
