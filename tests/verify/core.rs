@@ -598,6 +598,20 @@ fn claims_say_which_key_it_was() {
 }
 
 #[test]
+fn claims_can_be_looked_at() {
+    let token = current().token("https://user:secret@api.example.com/hook", BODY, now()).sign();
+    let verifier = Verifier::new(keys());
+    let claims = verifier.verify(&token, "https://user:secret@api.example.com/hook", BODY, now());
+    assert_eq!(
+        format!("{:?}", claims.unwrap()),
+        r#"Claims { subject: "https://***@api.example.com/hook", jwt_id: Some("jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB"), "#
+            .to_owned()
+            + "expires_at: NumericDate(1700000300), not_before: Some(NumericDate(-62135596800)), "
+            + r#"issued_at: Some(NumericDate(1700000000)), key: "current", key_is_next: false }"#
+    );
+}
+
+#[test]
 fn a_key_in_the_place_of_a_label_is_refused_and_not_shown() {
     let error = SigningKeys::labelled("sig_a_secret", "tenant", "sig_b").unwrap_err();
     assert_eq!(error.name(), "label");
