@@ -2,13 +2,14 @@
 //!
 //! `generate VECTORS` writes the vectors, `corpus DIRECTORY` makes them a corpus for the fuzzers.
 //! `compare DIRECTORY TABLE DIFFERENCES` reads them back with
-//! the verdicts and tokens of the SDKs, writes the table, and fails where a difference is not listed,
-//! or a listed one is gone.
+//! the verdicts and tokens of the SDKs, writes the table, and fails where a difference is not listed
+//! or has no reason, where a listed one is gone, and where the vectors are too few or not told apart
+//! by their names.
 
 mod vectors;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     error::Error,
     fmt::Write,
@@ -22,6 +23,9 @@ use tower_qstash::{SigningKeys, Verifier};
 use vectors::Vector;
 
 const SDKS: [&str; 2] = ["node", "python"];
+
+/// With fewer, a part of them was lost: to agree on nothing is no agreement.
+const FEWEST_VECTORS: usize = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -103,6 +107,17 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
         }
     }
 
+    if vectors.len() < FEWEST_VECTORS {
+        faults.push(format!("{} vectors; it takes {FEWEST_VECTORS}", vectors.len()));
+    }
+    // Verdicts go by name: of two vectors with one name, only the last would be judged.
+    let mut names = BTreeSet::new();
+    for Vector { name, .. } in &vectors {
+        if !names.insert(name) {
+            faults.push(format!("{name}: two vectors of that name"));
+        }
+    }
+
     let listed = Difference::read(&fs::read_to_string(differences)?);
     let mut used = vec![false; listed.len()];
     let mut text = String::from(
@@ -143,6 +158,9 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
         if !used {
             faults.push(format!("the listed {} names no vector", row.vector));
         }
+        if row.reason.is_empty() {
+            faults.push(format!("{}: listed without a reason", row.vector));
+        }
     }
     if fs::read_to_string(table).unwrap_or_default() != text {
         faults
@@ -173,6 +191,7 @@ fn read<T: DeserializeOwned>(directory: &str, name: &str) -> Result<T, Box<dyn E
 struct Difference {
     vector: String,
     sdks: String,
+    reason: String,
 }
 
 impl Difference {
@@ -181,7 +200,8 @@ impl Difference {
         rows.map(|row| {
             let mut cells = row.split('|').map(str::trim).skip(1);
             let mut cell = || cells.next().unwrap_or_default().to_owned();
-            Self { vector: cell().trim_matches('`').to_owned(), sdks: cell() }
+            let vector = cell().trim_matches('`').to_owned();
+            Self { vector, sdks: cell(), reason: cell() }
         })
         .collect()
     }

@@ -302,9 +302,38 @@ fn stray_bits(part: &str) -> String {
 
 fn algorithms(vectors: &mut Vectors) {
     let current = signer(CURRENT);
+    // All that are registered for signatures but HS256, one that is for keys, and other spellings.
     for algorithm in [
-        "none", "None", "NONE", "", "hs256", "HS256 ", "HS384", "HS512", "RS256", "RS512", "ES256",
-        "PS256", "EdDSA", "A256KW",
+        "none",
+        "HS384",
+        "HS512",
+        "RS256",
+        "RS384",
+        "RS512",
+        "ES256",
+        "ES384",
+        "ES512",
+        "ES256K",
+        "PS256",
+        "PS384",
+        "PS512",
+        "EdDSA",
+        "Ed25519",
+        "Ed448",
+        "A256KW",
+        "",
+        "None",
+        "NONE",
+        "nOnE",
+        "hs256",
+        "Hs256",
+        "hS256",
+        " HS256",
+        "HS256 ",
+        "HS256\0",
+        "HS-256",
+        "HS2560",
+        "HS256,none",
     ] {
         let name = format!("algorithms/{algorithm:?} with an HMAC-SHA256");
         vectors.add(name, token(&current).header("alg", algorithm).sign());
@@ -313,8 +342,9 @@ fn algorithms(vectors: &mut Vectors) {
         vectors
             .add(format!("algorithms/{algorithm:?} unsigned"), unsigned.expect("three segments"));
     }
-    let others: [(&str, Value); 4] = [
+    let others: [(&str, Value); 5] = [
         ("null", json!(null)),
+        ("true", json!(true)),
         ("a number", json!(256)),
         ("a list", json!(["HS256"])),
         ("an object", json!({})),
