@@ -1,6 +1,10 @@
 //! A whole request through the layer: any signature header, path, and body in frames. Nothing
-//! panics, and the handler is reached only with a valid MAC and the signed body.
+//! panics, and the handler is reached only with a valid MAC and the signed body, and then the rules
+//! are kept.
 #![no_main]
+
+mod destination;
+mod oracle;
 
 use std::{
     collections::VecDeque,
@@ -16,8 +20,12 @@ use http::{HeaderValue, Request, Response, StatusCode, uri::PathAndQuery};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use libfuzzer_sys::fuzz_target;
+use oracle::Delivery;
 use tower::{Layer, Service, service_fn};
 use tower_qstash::{PublicUrl, QStashVerifyLayer, Rejection, Signer, SigningKeys};
+
+const HEADER: &[u8] = b"{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
+const NOW: u64 = 1_700_000_000;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
@@ -41,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     if !path.as_str().starts_with('/') || data.len() > 20_000 {
         return;
     }
-    let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
 
     let signer = Signer::new("sig_current").expect("a good key");
     let url = format!("https://api.example.com{path}");
@@ -53,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
             .token(&url, body, now)
             .sign()
             .into_bytes(),
-        2 => signer.sign_raw(b"{\"alg\":\"HS256\",\"typ\":\"JWT\"}", middle).into_bytes(),
+        2 => signer.sign_raw(HEADER, middle).into_bytes(),
         _ => middle.to_vec(),
     };
     let too_long = signature.len() > 8192;
@@ -90,6 +98,11 @@ fuzz_target!(|data: &[u8]| {
         !signed_well || reached || too_long || body.len() > 4096,
         "a genuine delivery was rejected"
     );
+    if reached && mode % 4 == 2 {
+        let (url, now) = (&*url, NOW as i64);
+        Delivery { header: HEADER, claims: middle, url, body, now, tolerance: 0 }
+            .assert_that_it_keeps_the_rules();
+    }
 });
 
 /// A body in frames.

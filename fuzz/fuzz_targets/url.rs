@@ -1,11 +1,14 @@
-//! Any two texts as `sub` and URL: nothing panics, the comparison is symmetric, and what is the
-//! same goes to the same host and port for another parser too.
+//! Any two texts as `sub` and URL: nothing panics, the comparison is symmetric, a URL is the same
+//! however it is written, and what is the same goes to the same place for another parser too.
 #![no_main]
 
-use std::{sync::LazyLock, time::UNIX_EPOCH};
+mod destination;
 
+use std::{fmt::Write, sync::LazyLock, time::UNIX_EPOCH};
+
+use destination::Destination;
 use libfuzzer_sys::fuzz_target;
-use tower_qstash::{Signer, SigningKeys, Verifier};
+use tower_qstash::{PublicUrl, Signer, SigningKeys, Verifier};
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys"))
@@ -17,12 +20,23 @@ fn same(subject: &str, url: &str) -> bool {
     token.len() <= 8192 && VERIFIER.verify(&token, url, b"", UNIX_EPOCH).is_ok()
 }
 
-/// Where a request goes, as the `url` crate reads it.
-fn destination(url: &str) -> Option<(String, Option<String>, Option<u16>, String)> {
-    let url = url::Url::parse(url).ok()?;
-    let user_info = format!("{}:{}", url.username(), url.password().unwrap_or_default());
-    let host = url.host_str().map(str::to_owned);
-    Some((url.scheme().to_owned(), host, url.port_or_known_default(), user_info))
+/// The same URL, written as differently as RFC 3986 §6.2.2 lets one.
+fn rewritten(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user_info, host_and_port) = authority.split_at(host);
+    let mut url = scheme.to_ascii_uppercase() + "://" + user_info;
+    url += &host_and_port.to_ascii_uppercase();
+    for character in rest.chars() {
+        // Not what could be a hex digit of an encoded byte.
+        if matches!(character, 'g'..='z' | 'G'..='Z' | '-' | '.' | '_' | '~') {
+            write!(url, "%{:02x}", u32::from(character)).expect("into a string");
+        } else {
+            url.push(character);
+        }
+    }
+    Some(url)
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -32,10 +46,16 @@ fuzz_target!(|data: &[u8]| {
     if a.len().max(b.len()) > 600 {
         return;
     }
-    assert!(same(a, a) && same(b, b), "a URL is the same as itself");
+    for url in [a, b] {
+        assert!(same(url, url), "a URL is the same as itself");
+        if PublicUrl::exact(url).is_ok() {
+            let rewritten = rewritten(url).expect("it has a scheme");
+            assert!(same(&rewritten, url), "the same URL as {rewritten:?}");
+        }
+    }
     let verdict = same(a, b);
     assert_eq!(verdict, same(b, a), "symmetric");
-    if let (true, Some(a), Some(b)) = (verdict, destination(a), destination(b)) {
+    if let (true, Some(a), Some(b)) = (verdict, Destination::parse(a), Destination::parse(b)) {
         assert_eq!(a, b, "the same destination, but not to another parser");
     }
 });
