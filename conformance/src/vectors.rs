@@ -185,6 +185,12 @@ fn claims(vectors: &mut Vectors) {
     vectors.add("claims/cut", raw(&text[..text.len() - 1]));
     vectors.add("claims/and more", raw(&format!("{text}{{}}")));
     vectors.add("claims/not UTF-8", current.sign_raw(header, b"{\"sub\":\"\xFF\"}"));
+    // In a member that nobody looks at.
+    let ignored = [b"{\"region\":\"\xFF\",", &text.as_bytes()[1..]].concat();
+    vectors.add("claims/an ignored one not UTF-8", current.sign_raw(header, &ignored));
+    let not_utf8 = b"{\"alg\":\"HS256\",\"kid\":\"\xFF\"}";
+    let in_header = current.sign_raw(not_utf8, text.as_bytes());
+    vectors.add("segments/header, an ignored member not UTF-8", in_header);
 }
 
 fn times(vectors: &mut Vectors) {

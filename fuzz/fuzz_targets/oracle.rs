@@ -50,10 +50,10 @@ impl Delivery<'_> {
 }
 
 /// The members of an object that decide anything. Others may be what `Value` cannot hold, such as
-/// 1e999, or no UTF-8.
+/// 1e999.
 fn members(text: &[u8]) -> BTreeMap<String, Value> {
-    let text = String::from_utf8_lossy(text);
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(&text).expect("an object");
+    let text = str::from_utf8(text).expect("JSON is UTF-8");
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
     let value = |value: &RawValue| serde_json::from_str(value.get()).ok();
     members.into_iter().filter_map(|(name, text)| Some((name, value(text)?))).collect()
 }
