@@ -15,8 +15,11 @@ pub(super) fn object<'a, T: Deserialize<'a>>(
 ) -> Result<T, VerifyError> {
     // serde would fill a struct from an array too, by position.
     let starts_as_object = text.trim_ascii_start().starts_with(b"{");
-    serde_json::from_slice(text)
+    // `from_slice` would not look at the bytes of members that are skipped; all must be UTF-8
+    // (RFC 7519 §7.2).
+    str::from_utf8(text)
         .ok()
+        .and_then(|text| serde_json::from_str(text).ok())
         .filter(|_| starts_as_object)
         .ok_or(VerifyError::InvalidJson { segment })
 }

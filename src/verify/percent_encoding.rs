@@ -24,19 +24,20 @@ fn pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
 /// As HTML forms write it, and every event that carries a decoded query: `+` is a space.
 fn form_decode(text: &str) -> Vec<u8> {
     let plus_as_space = |octet| match octet {
-        Octet::Literal(b'+') => b' ',
-        Octet::Literal(byte) | Octet::Encoded(byte) => byte,
+        Octet::Delimiter(b'+') => b' ',
+        Octet::Delimiter(byte) | Octet::Data(byte) => byte,
     };
     octets(text).map(plus_as_space).collect()
 }
 
-/// A byte of a URL as it stands, or a percent-encoded one. An encoded unreserved character is the
-/// same as the character itself (RFC 3986 §6.2.2.2); an encoded delimiter is not. A byte that no
-/// URL may hold, such as a space or one of `é`, stands for its encoding: some gateways decode.
+/// What a byte of a URL, or three of them, stand for. A delimiter is told apart from its encoding
+/// (RFC 3986 §2.2), which is data. Of all else, the encoding is the same as the byte: of an
+/// unreserved character (§6.2.2.2), and of what no URL may hold, such as a space or `é`, since some
+/// gateways decode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Octet {
-    Literal(u8),
-    Encoded(u8),
+    Delimiter(u8),
+    Data(u8),
 }
 
 pub(super) fn octets(text: &str) -> impl Iterator<Item = Octet> {
@@ -55,25 +56,11 @@ impl Iterator for Octets<'_> {
             && let (Some(high), Some(low)) = (hex_digit(ahead.next()), hex_digit(ahead.next()))
         {
             self.0 = ahead;
-            let decoded = high << 4 | low;
-            return Some(if unreserved(decoded) {
-                Octet::Literal(decoded)
-            } else {
-                Octet::Encoded(decoded)
-            });
+            return Some(Octet::Data(high * 16 + low));
         }
-        let delimiter = b":/?#[]@!$&'()*+,;=".contains(&byte);
-        Some(if unreserved(byte) || delimiter {
-            Octet::Literal(byte)
-        } else {
-            Octet::Encoded(byte)
-        })
+        let is_delimiter = b":/?#[]@!$&'()*+,;=".contains(&byte);
+        Some(if is_delimiter { Octet::Delimiter(byte) } else { Octet::Data(byte) })
     }
-}
-
-/// RFC 3986 §2.3.
-fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
 fn hex_digit(byte: Option<u8>) -> Option<u8> {

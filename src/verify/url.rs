@@ -112,8 +112,8 @@ impl<'a> Url<'a> {
     /// one segment is two behind the gateway that decoded it.
     fn decoded_path_is_that_of(&self, other: &Self) -> bool {
         let decoded = |octet| match octet {
-            Octet::Encoded(b'/') => None,
-            Octet::Literal(byte) | Octet::Encoded(byte) => Some(byte),
+            Octet::Data(b'/') => None,
+            Octet::Delimiter(byte) | Octet::Data(byte) => Some(byte),
         };
         let [prefix, path] = self.path_without_end_slash();
         let as_it_stands = octets(prefix).map(decoded).chain(path.bytes().map(Some));

@@ -667,6 +667,8 @@ fn errors_say_what_was_broken_and_what_to_do() {
 
 #[test]
 fn dates_are_written_as_in_a_token() {
+    let date = NumericDate::from(at(1_700_000_000));
+    assert_eq!(format!("{date:?}"), "NumericDate(1700000000)");
     for (value, written, seconds) in [
         (json!(0), "0", 0),
         (json!(-62_135_596_800_i64), "-62135596800", -62_135_596_800),
