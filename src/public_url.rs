@@ -198,7 +198,7 @@ impl fmt::Debug for Source {
 /// Whether `subject` is, to the letter, `base` with this path and query: mostly so, and quick to see.
 fn is_written(subject: &str, base: &str, path: RequestPath<'_>, query: Option<&str>) -> bool {
     let base = base.strip_suffix('/').unwrap_or(base);
-    let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path.as_str()));
+    let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path.text));
     rest.is_some_and(|rest| match query {
         Some(query) => rest.strip_prefix('?') == Some(query),
         None => rest.is_empty(),

@@ -131,7 +131,7 @@ impl<'a> Url<'a> {
 /// The path of a request, as it arrived.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestPath<'a> {
-    text: &'a str,
+    pub(crate) text: &'a str,
     maybe_decoded: bool,
 }
 
@@ -141,10 +141,6 @@ impl<'a> RequestPath<'a> {
     pub(crate) fn new(text: &'a str, maybe_decoded: bool) -> Option<Self> {
         let is_path = text.starts_with('/') && !text.contains(['?', '#']);
         is_path.then_some(Self { text, maybe_decoded })
-    }
-
-    pub(crate) fn as_str(self) -> &'a str {
-        self.text
     }
 }
 
