@@ -146,12 +146,12 @@ impl<B: RequestBody> BodyReader<B> {
     }
 }
 
-/// A limit that a layer further out set is a limit all the same.
+/// A limit that an outer layer set is a limit all the same.
 fn unreadable(error: Box<dyn Error + Send + Sync>) -> Rejection {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(error) = cause {
         if error.is::<http_body_util::LengthLimitError>() {
-            return Rejection::BodyTooLargeFurtherOut;
+            return Rejection::BodyTooLargeForOuterLayer;
         }
         cause = error.source();
     }

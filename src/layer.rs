@@ -117,8 +117,8 @@ const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 /// On Lambda, every `lambda_http::run…` takes the layer around a `service_fn` and around an axum
 /// router, or a router with the layer inside.
 ///
-/// `option_layer`, and a wrapped router given straight to `axum::serve`, want axum's own body in the
-/// answer as well:
+/// `option_layer`, and a wrapped router given straight to `axum::serve`, need axum's own body in the
+/// response as well:
 ///
 /// ```
 /// use axum::{Router, body::Body, response::Response, routing::post};
@@ -139,10 +139,10 @@ const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 ///
 /// What cannot work:
 ///
-/// - `BoxService` below, for it is no `Clone`: take `BoxCloneSyncService`, or put a `BufferLayer`
-///   between.
 /// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
 ///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
+/// - `BoxService` below, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
+///   between. It does not compile:
 ///
 /// ```compile_fail,E0277
 /// # use bytes::Bytes;

@@ -63,9 +63,9 @@
 //! 8. The body is no larger than the limit.
 //! 9. The body's SHA-256 is the claim `body`.
 //!
-//! Up to rule 7 not one byte of the body is read: a stranger costs one MAC for each key. Of a body
-//! that is rejected, a bounded part is read and thrown away, so that QStash sees the answer
-//! ([`drain_limit`](QStashVerifyLayer::drain_limit)).
+//! Rules 1 to 7 are checked before the body is read, so that a forged request costs one MAC for each
+//! key. When a request is rejected, at most [`drain_limit`](QStashVerifyLayer::drain_limit) bytes of
+//! what is left of its body are read and thrown away, so that QStash sees the answer.
 //!
 //! A request that meets them all, and one that does not:
 //!
@@ -105,8 +105,8 @@
 //! `Upstash-Caller-Ip` and `Upstash-Region` among them. They are hints, never a reason to trust.
 //!
 //! Delivery is at least once, and within its five minutes a token is good as often as it is
-//! presented: make handlers idempotent, by an id in the body, which is signed. The `jti` is another
-//! one in a later retry, and `Upstash-Message-Id` is not signed.
+//! presented: make handlers idempotent, by an id in the body, which is signed. A later
+//! retry carries another `jti`, and `Upstash-Message-Id` is not signed.
 //!
 //! # Logs (feature `tracing`)
 //!
@@ -139,13 +139,13 @@
 //!
 //! # Features
 //!
-//! None is on by default. They add types; `axum` and `lambda_http` also look for the path that the
-//! caller saw where those two keep it.
+//! None is on by default. They add types; `axum` and `lambda_http` also make [`PublicUrl`] use the
+//! original path where those frameworks keep it.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
-//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context`, the path before a stage |
+//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
 //! | `signer` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -29,7 +29,9 @@ use crate::{
 ///
 /// Two URLs are the same if RFC 3986 §6.2.2 and §6.2.3 say so (case of scheme and host, default
 /// port, empty path, `%7E` for `~`). Besides, one slash at the end of the path does not count, nor
-/// the order of the query's names, nor a fragment. All else is exact.
+/// the order of the query's names, nor a fragment. All else is exact, but for one thing: an HTTP API
+/// of AWS hands on a decoded path, so that on Lambda behind API Gateway a published path that decodes
+/// to the request's matches too, except that `%2F` never matches `/`.
 #[derive(Clone, Debug)]
 pub struct PublicUrl {
     sources: Vec<Source>,
@@ -231,9 +233,9 @@ mod lambda {
         }
     }
 
-    /// Not the path of the URI: `lambda_http` puts the stage before it where none was. And whether
-    /// it may be decoded: HTTP APIs do that, in events of version 1, which a REST API sends as well,
-    /// and 2, which a function URL sends too.
+    /// Not the path of the URI: `lambda_http` puts a stage before it where none was. And whether it
+    /// may be decoded, as HTTP APIs do. Their events of version 1 look like a REST API's, so those
+    /// count too; those of version 2 look like a function URL's, which its domain name tells apart.
     pub(super) fn path(head: &Parts) -> Option<(&str, bool)> {
         let raw_path = head.raw_http_path();
         let (path, maybe_decoded) = match head.request_context_ref()? {

@@ -9,25 +9,25 @@ use crate::{VerifyError, answer};
 
 /// Why the layer answered a request itself.
 ///
-/// It rides in the response's extensions, so that layers further out can log or count it. Its text
+/// It rides in the response's extensions, so that outer layers can log or count it. Its text
 /// goes into the answer: it names the rule that was broken and what to do about it, never an
 /// expected value, a key, a token or any of the body.
 ///
 /// | rejection | status |
 /// |---|---|
-/// | [`BodyTooLarge`](Self::BodyTooLarge), [`BodyTooLargeFurtherOut`](Self::BodyTooLargeFurtherOut) | 413 |
+/// | [`BodyTooLarge`](Self::BodyTooLarge), [`BodyTooLargeForOuterLayer`](Self::BodyTooLargeForOuterLayer) | 413 |
 /// | [`UnknownPublicUrl`](Self::UnknownPublicUrl) | 500 |
 /// | every other | 400 |
 ///
-/// QStash retries them all, which gives an operator the time to mend a set-up without losing
-/// messages. [`non_retryable_response`](Self::non_retryable_response) is for those who want
+/// QStash retries them all, which gives an operator the time to mend a set-up before messages end up
+/// in the dead letter queue. [`non_retryable_response`](Self::non_retryable_response) is for those who want
 /// otherwise.
 // Not 401: that owes a `WWW-Authenticate` (RFC 9110 §15.5.2), and there is no such scheme.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// There is no `Upstash-Signature` header. Where people call, rather than QStash, the layer
-    /// covers more routes than it should.
+    /// There is no `Upstash-Signature` header. If ordinary clients get this, the layer covers routes
+    /// that QStash does not call.
     MissingSignature,
     /// There is more than one `Upstash-Signature` header.
     DuplicateSignature,
@@ -41,9 +41,10 @@ pub enum Rejection {
     ///
     /// Both are here for logs; neither is in the text.
     SubjectMismatch {
-        /// The claim `sub`.
+        /// The claim `sub`, with any user name and password replaced by `***`.
         subject: String,
-        /// What the configured [`PublicUrl`](crate::PublicUrl) makes of this request.
+        /// What the configured [`PublicUrl`](crate::PublicUrl) makes of this request, with user names
+        /// and passwords hidden in the same way.
         expected: Vec<String>,
     },
     /// The configured [`PublicUrl`](crate::PublicUrl) cannot tell which URL this request was sent
@@ -54,9 +55,9 @@ pub enum Rejection {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body is larger than a layer further out allows, such as tower-http's
+    /// The body is larger than an outer layer allows, such as tower-http's
     /// `RequestBodyLimitLayer`.
-    BodyTooLargeFurtherOut,
+    BodyTooLargeForOuterLayer,
     /// The body broke off or could not be read.
     BodyUnreadable(Arc<dyn Error + Send + Sync>),
 }
@@ -65,7 +66,7 @@ impl Rejection {
     /// The status of [`response`](Self::response).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BodyTooLarge { .. } | Self::BodyTooLargeFurtherOut => {
+            Self::BodyTooLarge { .. } | Self::BodyTooLargeForOuterLayer => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::UnknownPublicUrl => StatusCode::INTERNAL_SERVER_ERROR,
@@ -122,8 +123,8 @@ impl fmt::Display for Rejection {
             Self::BodyTooLarge { limit } => {
                 write!(f, "the body is larger than the limit of {limit} bytes; raise body_limit if it is meant to be")
             }
-            Self::BodyTooLargeFurtherOut => f.write_str(
-                "the body is larger than a layer further out allows; raise that layer's limit if it is meant to be",
+            Self::BodyTooLargeForOuterLayer => f.write_str(
+                "the body is larger than an outer layer allows; raise that layer's limit if such bodies are meant to be accepted",
             ),
             // The error's own text may quote what it choked on.
             Self::BodyUnreadable(_) => f.write_str("the body could not be read to its end"),

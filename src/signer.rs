@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     RequestBody,
-    verify::{KeyedMac, NumericDate, SigningKeyError, check, development_mac, keyed_mac},
+    verify::{
+        KeyedMac, NumericDate, SigningKeyError, check, development_mac, keyed_mac,
+        url::without_user_info,
+    },
 };
 
 /// Signs tokens with the claims that QStash sends today, to test receivers with.
@@ -49,7 +52,7 @@ use crate::{
 ///     SystemTime::now(),
 /// );
 /// let mut request = token.request::<Body>()?;
-/// // What the handler wants besides; nothing but the URL and the body is signed.
+/// // Whatever else the handler needs; no header is signed.
 /// request.headers_mut().insert(CONTENT_TYPE, "application/json".parse()?);
 /// let response = app.oneshot(request).await?;
 /// assert_eq!(response.status(), 200);
@@ -175,10 +178,12 @@ impl UnsignedToken {
     }
 }
 
-/// Neither the claims nor the body, as nowhere in this crate.
+/// Shows neither the claims nor the body.
 impl fmt::Debug for UnsignedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnsignedToken").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("UnsignedToken")
+            .field("url", &without_user_info(&self.url))
+            .finish_non_exhaustive()
     }
 }
 

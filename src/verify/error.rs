@@ -34,7 +34,8 @@ pub enum VerifyError {
         /// `header`, `claims` or `signature`.
         segment: &'static str,
     },
-    /// A segment with a good signature is not a JSON object, or names a member twice.
+    /// A segment with a good signature is not a JSON object in UTF-8, or repeats a member that is
+    /// looked at.
     InvalidJson {
         /// `header` or `claims`.
         segment: &'static str,
@@ -91,7 +92,7 @@ impl fmt::Display for VerifyError {
                 write!(f, "the token's {segment} segment is not base64url without padding, or has the wrong length")
             }
             Self::InvalidJson { segment } => {
-                write!(f, "the token's {segment} segment is not a JSON object with each name once")
+                write!(f, "the token's {segment} segment is not a JSON object in UTF-8 with each name once")
             }
             Self::SignatureMismatch => f.write_str(
                 "no configured signing key made this signature; compare both keys with the QStash console",

@@ -30,10 +30,9 @@ fn form_decode(text: &str) -> Vec<u8> {
     octets(text).map(plus_as_space).collect()
 }
 
-/// What a byte of a URL, or three of them, stand for. A delimiter is told apart from its encoding
-/// (RFC 3986 §2.2), which is data. Of all else, the encoding is the same as the byte: of an
-/// unreserved character (§6.2.2.2), and of what no URL may hold, such as a space or `é`, since some
-/// gateways decode.
+/// One octet of a URL, written as one byte or as `%XX`. A delimiter differs from its encoding, which
+/// is data (RFC 3986 §2.2). For every other octet the two spellings are equal: unreserved characters
+/// (§6.2.2.2), and what no URL may hold, such as a space or `é`, since some gateways decode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Octet {
     Delimiter(u8),

@@ -92,7 +92,8 @@ impl<'a> Url<'a> {
     /// scheme and host, default port, empty path, percent-encoding of unreserved characters.
     /// Beyond that, one slash at the end of the path does not count, nor the order of the query's
     /// names (a Lambda event may have lost it), nor the fragment, which is never sent (RFC 9110
-    /// §7.1). All else is exact: no prefixes, no dot segments, no `%2F` for a slash.
+    /// §7.1). All else is exact: no prefixes, no dot segments, no `%2F` for a slash. Where a gateway
+    /// may have decoded this URL's path, `other`'s may be the same once it is decoded.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.https == other.https
             && self.user_info == other.user_info
@@ -108,8 +109,8 @@ impl<'a> Url<'a> {
         octets(prefix).chain(octets(path))
     }
 
-    /// Whether `other`'s path, decoded once, is this one's as it stands. Not so for `%2F`: what was
-    /// one segment is two behind the gateway that decoded it.
+    /// Whether decoding `other`'s path once gives this path as it stands. `%2F` never matches: it is
+    /// data within one segment, and the gateway that decoded it made two.
     fn decoded_path_is_that_of(&self, other: &Self) -> bool {
         let decoded = |octet| match octet {
             Octet::Data(b'/') => None,

@@ -229,9 +229,17 @@ async fn a_body_of_one_frame_is_not_copied() {
     let bytes = Bytes::from(vec![7; 100_000]);
     let sent = bytes.as_ptr();
     let inner = Inner::default();
-    let request = delivery(&current(), &bytes.clone(), Full::new(bytes));
+    let request = delivery(&current(), &bytes, Full::new(bytes.clone()));
     layer().layer(inner.service()).oneshot(request).await.unwrap();
-    assert_eq!(inner.requests.lock().unwrap()[0].body().as_ptr(), sent);
+    // Nor where there are frames of nothing before and after it.
+    let frames = Frames::of([&b""[..]]).then(Ok(Frame::data(bytes.clone())));
+    let body = BoxBody::new(frames.then(Ok(Frame::data(Bytes::new()))));
+    let request = delivery(&current(), &bytes, body);
+    layer().layer(inner.service()).oneshot(request).await.unwrap();
+    for request in &*inner.requests.lock().unwrap() {
+        assert_eq!(request.body().as_ptr(), sent);
+    }
+    assert_eq!(inner.calls(), 2);
 }
 
 /// Panics where it is called without having been polled ready, as `ConcurrencyLimit` does.
@@ -542,7 +550,7 @@ async fn a_body_that_fails_never_reaches_the_handler() {
     assert_eq!(rejection.source().unwrap().to_string(), "secret detail");
     assert!(!text(response).await.contains("secret detail"));
 
-    // The limit of a layer further out, however deep in the error.
+    // The limit of an outer layer, however deep in the error.
     let limited = axum::body::Body::new(http_body_util::Limited::new(full(b"Hello"), 2));
     let response = layer()
         .layer(inner.service())
@@ -551,7 +559,7 @@ async fn a_body_that_fails_never_reaches_the_handler() {
         .unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let answer = text(response).await;
-    assert!(answer.contains("a layer further out") && !answer.contains("1048576"), "{answer}");
+    assert!(answer.contains("an outer layer") && !answer.contains("1048576"), "{answer}");
     let direct = Frames::default().then(Err(Box::new(limit_error().await)));
     let response =
         service.call(delivery(&current(), b"Hello", BoxBody::new(direct))).await.unwrap();

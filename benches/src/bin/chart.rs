@@ -37,6 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             line.values.push(core * ratio);
         }
     }
+    if lines.iter().flat_map(|line| &line.values).any(|value| *value > MOST) {
+        return Err("a figure is above the axis".into());
+    }
     print!("{}", draw(&sizes, &lines)?);
     Ok(())
 }
