@@ -156,6 +156,8 @@ mod tests {
             ("MY_APP_QSTASH_CURRENT_SIGNING_KEY", ""),
             ("QSTASH_1_QSTASH_CURRENT_SIGNING_KEY", ""),
             ("US_EAST_1QSTASH_CURRENT_SIGNING_KEY", ""),
+            ("US_EAST_X_QSTASH_CURRENT_SIGNING_KEY", ""),
+            ("US_EAST__QSTASH_CURRENT_SIGNING_KEY", ""),
         ];
         let all = [&PAIR[..], &regions].concat();
         assert_eq!(format!("{:?}", from(&all).unwrap()), r#"SigningKeys["current", "next"]"#);
