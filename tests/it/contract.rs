@@ -591,6 +591,24 @@ async fn a_mismatch_carries_both_urls_for_logs_only() {
     assert!(!text(response).await.contains("example.com"));
 }
 
+/// What a set-up is can be looked at, but for what must not be printed.
+#[test]
+fn a_layer_shows_its_settings() {
+    let public_url = PublicUrl::exact("https://user:secret@a.example/hook")
+        .unwrap()
+        .also(PublicUrl::base("https://b.example").unwrap())
+        .also(PublicUrl::lambda_context())
+        .also(PublicUrl::from_request(|_| None))
+        .also(PublicUrl::dangerous_unchecked());
+    assert_eq!(
+        format!("{:?}", layer_for(public_url)),
+        r#"QStashVerifyLayer { settings: Settings { keys: SigningKeys["current", "next"], clock_tolerance: 0ns, "#
+            .to_owned()
+            + r#"public_url: PublicUrl { sources: [Exact("https://***@a.example/hook"), Base("https://b.example"), "#
+            + "LambdaContext, FromRequest(..), Unchecked] }, body_limit: 1048576, drain_limit: 65536, .. } }"
+    );
+}
+
 #[test]
 fn an_empty_response_body_needs_no_default_of_the_inner_one() {
     struct NoDefault;
