@@ -352,6 +352,9 @@ async fn a_rejection_is_a_json_answer_and_rides_in_its_extensions() {
     assert!(!response.headers().contains_key("www-authenticate"));
     let rejection = response.extensions().get::<Rejection>().unwrap().clone();
     assert!(matches!(rejection, Rejection::Verify(VerifyError::SignatureMismatch)));
+    let cause = rejection.source().and_then(<dyn Error>::downcast_ref);
+    assert_eq!(cause, Some(&VerifyError::SignatureMismatch));
+    assert!(Rejection::MissingSignature.source().is_none());
     assert_eq!(
         response.body().size_hint().exact(),
         Some(text(rejection.response().map(Full::new)).await.len() as u64)

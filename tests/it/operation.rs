@@ -105,6 +105,8 @@ fn the_signer_makes_what_qstash_sends() {
         r#"{"aud":"","body":"GF-NsyJx_iX1Yab8k4suJkMG7DBO2lGAB9F2SCY4GWk=","exp":1700000300,"iat":1700000000,"#.to_owned()
             + r#""iss":"Upstash","jti":"jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB","nbf":-62135596800,"sub":"https://api.example.com/hook"}"#
     );
+    let unsigned = current().token("https://user:secret@example.com/", "Hello", now());
+    assert_eq!(format!("{unsigned:?}"), r#"UnsignedToken { url: "https://***@example.com/", .. }"#);
     assert!(
         current().token("https://example.com/a b", b"", now()).request::<Full<Bytes>>().is_err()
     );

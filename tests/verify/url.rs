@@ -357,7 +357,9 @@ fn what_is_no_public_url_is_refused_at_start_up_and_told_how_to_write_it() {
         ["https://api.example.com?a=b", "https://api.example.com/?", "https://api.example.com/#a"]
     {
         assert!(PublicUrl::exact(url).is_ok(), "{url}");
-        let error = PublicUrl::base(url).unwrap_err().to_string();
+        let error = PublicUrl::base(url).unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string(), "what a main that returns it prints");
+        let error = error.to_string();
         assert!(
             error.contains("PublicUrl::base") && error.contains("has a query or a fragment"),
             "{url}"
