@@ -2,7 +2,7 @@
 //!
 //! QStash calls your service over HTTP and signs each call: the header `Upstash-Signature` is a
 //! JWT that vouches for the destination, the time and the body. [`QStashVerifyLayer`] checks it and
-//! hands the untouched request to your service, or answers itself. The same layer wraps an axum
+//! hands the request on to your service, or rejects it. The same layer wraps an axum
 //! router, a `lambda_http` service, and any other Tower service over HTTP.
 //!
 //! [Upstash QStash]: https://upstash.com/docs/qstash/howto/signature
@@ -55,22 +55,24 @@
 //!
 //! 1. There is exactly one `Upstash-Signature` header, of ASCII, not empty, at most 8 KiB.
 //! 2. It is a JWT of three segments, signed with HMAC-SHA256 and one of the [`SigningKeys`].
-//! 3. Its header says `alg` `HS256` and has no `crit`.
-//! 4. Its claims have their right types; `iss`, `sub`, `exp` and `body` are there.
+//! 3. Its header has `alg` `HS256` and no `crit`.
+//! 4. Its claims have the right types; `iss`, `sub`, `exp` and `body` are present.
 //! 5. `iss` is `Upstash`.
-//! 6. `sub` is the URL that this request was sent to, as your [`PublicUrl`] tells it.
-//! 7. It is the time of `nbf` or later, if there is one, and not yet that of `exp`.
+//! 6. `sub` is the URL that this request was sent to, according to your [`PublicUrl`].
+//! 7. The time is at or after `nbf`, if there is one, and before `exp`, give or take the
+//!    [`clock_tolerance`](QStashVerifyLayer::clock_tolerance).
 //! 8. The body is no larger than the limit.
 //! 9. The body's SHA-256 is the claim `body`.
 //!
-//! Rules 1 to 7 are checked before the body is read, so that a forged request costs one MAC for each
-//! key. When a request is rejected, at most [`drain_limit`](QStashVerifyLayer::drain_limit) bytes of
-//! what is left of its body are read and thrown away, so that QStash sees the answer.
+//! Rules 1 to 7 are checked before the body is read, so a forged request costs at most one MAC for
+//! each key. When a request is rejected, at most [`drain_limit`](QStashVerifyLayer::drain_limit)
+//! bytes of what is left of its body are read and thrown away, so that QStash sees the answer.
 //!
-//! A request that meets them all, and one that does not:
+//! A request that passes them all, and one that does not:
 //!
 //! ```
-//! # use std::convert::Infallible;
+//! use std::{convert::Infallible, time::SystemTime};
+//!
 //! use bytes::Bytes;
 //! use http::{Request, Response, StatusCode};
 //! use http_body_util::Full;
@@ -79,16 +81,15 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let now = std::time::UNIX_EPOCH;
 //! let keys = SigningKeys::new("sig_current", "sig_next")?;
-//! let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://example.com")?)
-//!     .clock(move || now);
+//! let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://example.com")?);
 //! let service = verify.layer(service_fn(async |request: Request<Full<Bytes>>| {
 //!     assert!(request.extensions().get::<Claims>().is_some());
 //!     Ok::<_, Infallible>(Response::new("done".to_owned()))
 //! }));
 //!
-//! let token = Signer::new("sig_current")?.token("https://example.com/hook", b"Hello", now).sign();
+//! let signer = Signer::new("sig_current")?;
+//! let token = signer.token("https://example.com/hook", "Hello", SystemTime::now()).sign();
 //! let deliver = |body| {
 //!     let request = Request::post("/hook").header("Upstash-Signature", &token);
 //!     service.clone().oneshot(request.body(Full::from(body)).expect("a good request"))
@@ -100,37 +101,37 @@
 //!
 //! # What is signed and what is not
 //!
-//! Signed, and so held: the destination URL, the body, the times, the token's id. **Not signed:**
-//! the method and every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
+//! Signed: the destination URL, the body, the times and the token's id. **Not signed:** the method
+//! and every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
 //! `Upstash-Caller-Ip` and `Upstash-Region` among them. They are hints, never a reason to trust.
 //!
 //! Delivery is at least once, and within its five minutes a token is good as often as it is
-//! presented: make handlers idempotent, by an id in the body, which is signed. A later
-//! retry carries another `jti`, and `Upstash-Message-Id` is not signed.
+//! presented: make handlers idempotent, by an id in the body, which is signed. A retry more than
+//! five minutes later has a new `jti`, and `Upstash-Message-Id` is not signed.
 //!
 //! # Logs (feature `tracing`)
 //!
-//! One event for each request, with the target `tower_qstash`; nothing in it is a key, a token or a
+//! One event for each request, with the target `tower_qstash`; it never contains a key, a token or a
 //! body.
 //!
 //! | field | `debug` accepted | `warn` rejected | |
 //! |---|---|---|---|
 //! | `reason` | | yes | the [`Rejection`]'s text |
 //! | `key` | yes | | the signing key's label, such as `current` |
-//! | `jti` | if there | | the token's id |
+//! | `jti` | if present | | the token's id |
 //! | `sub` | yes | on a mismatch | the URL that the message was published to |
 //! | `expected_url` | | on a mismatch | what the [`PublicUrl`] makes of the request |
-//! | `message_id` | if there | if there | `Upstash-Message-Id`, which is not signed |
+//! | `message_id` | if present | if present | `Upstash-Message-Id`, which is not signed |
 //! | `body_bytes` | yes | | the body's length |
 //!
-//! A second event, at `warn`, follows a delivery that was signed with a *next* key: the keys were
+//! A second event, at `warn`, follows every delivery that was signed with a *next* key: the keys were
 //! rolled, and a second roll locks QStash out unless the configured keys follow first. An `error`
-//! event with the request's `path` says that a handler asked for [`Claims`] on a route without the
+//! event, with the `path` as the router saw it, says that a handler asked for [`Claims`] on a route without the
 //! layer.
 //!
 //! # Deployment
 //!
-//! - The [`PublicUrl`] is yours to state. A `Host` header is the sender's word: whoever receives
+//! - Set the [`PublicUrl`] yourself, never from `Host`, which the sender chooses: whoever receives
 //!   one delivery of your account could replay it at your other endpoints.
 //! - Nothing before this layer may change the body: decompression belongs below it. Which layer
 //!   goes where, and what cannot work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
@@ -139,8 +140,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. They add types; `axum` and `lambda_http` also make [`PublicUrl`] use the
-//! original path where those frameworks keep it.
+//! None is on by default. `axum` and `lambda_http` also make [`PublicUrl`] use the original path
+//! where those frameworks keep it.
 //!
 //! | feature | adds |
 //! |---|---|

@@ -32,7 +32,8 @@ impl SigningKeysHandle {
         Self { keys: Arc::new(ArcSwap::from_pointee(keys)) }
     }
 
-    /// From now on these keys are tried, and none of those before.
+    /// From now on these keys are tried, and none of those before: give all of them, other accounts'
+    /// too.
     pub fn replace(&self, keys: SigningKeys) {
         self.keys.store(Arc::new(keys));
     }
