@@ -65,7 +65,7 @@
 //! 9. The body's SHA-256 is the claim `body`.
 //!
 //! Rules 1 to 7 are checked before the body is read, so a forged request costs at most one MAC for
-//! each key. When a request is rejected, at most [`drain_limit`](QStashVerifyLayer::drain_limit)
+//! each key. When a request is rejected, about [`drain_limit`](QStashVerifyLayer::drain_limit)
 //! bytes of what is left of its body are read and thrown away, so that QStash sees the answer.
 //!
 //! A request that passes them all, and one that does not:
