@@ -31,6 +31,9 @@ fn accepted(criterion: &mut Criterion) {
                 BatchSize::SmallInput,
             );
         });
+        group.bench_function(BenchmarkId::new("bare, 16 KiB frames", size), |bencher| {
+            bencher.iter_batched(frames, |request| call(&mut bare, request), BatchSize::SmallInput);
+        });
         group.bench_function(BenchmarkId::new("16 KiB frames", size), |bencher| {
             bencher.iter_batched(
                 frames,
