@@ -3,7 +3,7 @@
 use std::{
     fmt::Debug,
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -234,6 +234,13 @@ impl<'a> MakeWriter<'a> for Writer {
 
 impl Log {
     fn capture() -> Self {
+        /// While a process has a single subscriber, tracing asks only the thread that comes first
+        /// to an event whether anybody wants it, and that may be another test's.
+        static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
+            let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink);
+            tracing::Dispatch::new(nowhere.with_max_level(tracing::Level::TRACE).finish())
+        });
+        LazyLock::force(&SECOND);
         let text = Arc::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
