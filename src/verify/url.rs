@@ -164,7 +164,8 @@ impl fmt::Display for Url<'_> {
         if self.port != default_port {
             write!(f, ":{}", self.port)?;
         }
-        f.write_str(&self.path.concat())?;
+        let [prefix, path] = self.path;
+        write!(f, "{prefix}{path}")?;
         match self.query {
             Some(query) => write!(f, "?{query}"),
             None => Ok(()),
