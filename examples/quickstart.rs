@@ -45,7 +45,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move { axum::serve(listener, app).await });
-    println!("An axum receiver listens on {address}, published as {BASE}/webhook.\n");
+    println!(
+        "Messages are published to {BASE}/webhook, the public URL that QStash signs; a proxy would\n\
+         forward them to this axum receiver, which listens on {address} and is told its public URL.\n"
+    );
 
     let client = Client::builder(TokioExecutor::new()).build_http();
     println!("{:4} {:32} {:6} answer", "", "delivery", "status");
@@ -84,7 +87,7 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
     let url = format!("{BASE}/webhook");
     let hello = current.token(&url, b"Hello", now);
     let sign = |signer: &Signer, body: &[u8]| signer.token(&url, body, now).sign();
-    let large = vec![b'x'; 1024 * 1024 + 1];
+    let large = vec![b'x'; 3 * 1024 * 1024 + 1];
     let binary: &[u8] = &[0, 159, 146, 150, 255];
 
     let accepted = |what, signature, body: &[u8]| Delivery {
@@ -121,9 +124,14 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
         ),
         rejected("signed by a stranger", &[sign(&stranger, b"Hello")], "no configured signing key"),
         rejected(
-            "alg: none",
+            "alg: none, not signed",
             &[unsigned(hello.clone().header("alg", "none"))],
             "signature segment",
+        ),
+        rejected(
+            "alg: none, signed with the key",
+            &[hello.clone().header("alg", "none").sign()],
+            "alg is not HS256",
         ),
         rejected("no signature", &[], "header is missing"),
         rejected("two signatures", &[hello.clone().sign(), hello.sign()], "more than one"),
@@ -132,7 +140,7 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
             signatures: vec![sign(&current, &large)],
             body: large.into(),
             status: StatusCode::PAYLOAD_TOO_LARGE,
-            reason: "limit of 1048576 bytes".into(),
+            reason: "limit of 3145728 bytes".into(),
         },
     ])
 }

@@ -28,13 +28,13 @@ use serde::{Serialize, Serializer};
 ///
 /// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry).
 pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
-    let mut response = error(StatusCode::BAD_REQUEST, reason);
+    let mut response = error(StatusCode::BAD_REQUEST, reason, None);
     make_non_retryable(&mut response);
     response
 }
 
 /// For a handler: not now, try again after `delay`. Status 503 and `Retry-After`, in whole seconds,
-/// rounded up.
+/// rounded up, and at most one day: QStash ignores a longer delay and uses its own backoff.
 ///
 /// ```
 /// use std::{fmt::Display, time::Duration};
@@ -47,15 +47,20 @@ pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
 ///
 /// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry), RFC 9110 §10.2.3.
 pub fn retry_after<B: From<String>>(delay: Duration, reason: &str) -> Response<B> {
+    const ONE_DAY: u64 = 24 * 60 * 60;
     let rounded_up = delay.as_secs().saturating_add((delay.subsec_nanos() > 0).into());
-    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason);
-    response.headers_mut().insert(RETRY_AFTER, rounded_up.into());
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason, None);
+    response.headers_mut().insert(RETRY_AFTER, rounded_up.min(ONE_DAY).into());
     response
 }
 
-/// `{"error": "…"}`, as the layer itself answers.
-pub(crate) fn error<B: From<String>>(status: StatusCode, reason: impl Display) -> Response<B> {
-    let json = serde_json::to_string(&Answer { error: reason });
+/// Builds the response `{"error": "…", "code": "…"}`.
+pub(crate) fn error<B: From<String>>(
+    status: StatusCode,
+    reason: impl Display,
+    code: Option<&'static str>,
+) -> Response<B> {
+    let json = serde_json::to_string(&Answer { error: reason, code });
     let mut response = Response::new(json.expect("a text is valid JSON").into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -66,6 +71,8 @@ pub(crate) fn error<B: From<String>>(status: StatusCode, reason: impl Display) -
 struct Answer<T: Display> {
     #[serde(serialize_with = "as_text")]
     error: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
 }
 
 /// Into the JSON without a `String` of its own.

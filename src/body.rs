@@ -25,7 +25,11 @@ use pin_project_lite::pin_project;
 /// handler then takes a `Request<BoxBody<Bytes, hyper::Error>>`. The same goes for what other layers
 /// wrap around a body, with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside.
 ///
-/// Trailers are not handed on: QStash sends none, and they would not be signed.
+/// Trailers are not forwarded: QStash sends none, and they would not be signed.
+///
+/// The trait is sealed. The layer hashes the bytes that it reads and forwards a body built from
+/// exactly those bytes; an implementation that returned other bytes would hand unverified ones to the
+/// inner service.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -44,7 +48,7 @@ use pin_project_lite::pin_project;
             (http_body_util::combinators::BoxBody, which the handler then gets), \
             with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside"
 )]
-pub trait RequestBody: Body + Unpin + Sized {
+pub trait RequestBody: Body + Unpin + Sized + sealed::Sealed {
     /// A body of exactly these bytes.
     fn from_bytes(bytes: Bytes) -> Self;
 
@@ -54,17 +58,28 @@ pub trait RequestBody: Body + Unpin + Sized {
     }
 }
 
+mod sealed {
+    /// Keeps implementations in this crate.
+    pub trait Sealed {}
+}
+
+impl sealed::Sealed for Full<Bytes> {}
+
 impl RequestBody for Full<Bytes> {
     fn from_bytes(bytes: Bytes) -> Self {
         Self::new(bytes)
     }
 }
 
+impl<E: 'static> sealed::Sealed for BoxBody<Bytes, E> {}
+
 impl<E: 'static> RequestBody for BoxBody<Bytes, E> {
     fn from_bytes(bytes: Bytes) -> Self {
         Self::new(Full::new(bytes).map_err(never))
     }
 }
+
+impl<E: 'static> sealed::Sealed for UnsyncBoxBody<Bytes, E> {}
 
 impl<E: 'static> RequestBody for UnsyncBoxBody<Bytes, E> {
     fn from_bytes(bytes: Bytes) -> Self {
@@ -73,12 +88,18 @@ impl<E: 'static> RequestBody for UnsyncBoxBody<Bytes, E> {
 }
 
 #[cfg(feature = "axum")]
+impl sealed::Sealed for axum::body::Body {}
+
+#[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl RequestBody for axum::body::Body {
     fn from_bytes(bytes: Bytes) -> Self {
         Self::from(bytes)
     }
 }
+
+#[cfg(feature = "lambda_http")]
+impl sealed::Sealed for lambda_http::Body {}
 
 #[cfg(feature = "lambda_http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "lambda_http")))]

@@ -1,10 +1,11 @@
-//! Reading a body: up to a limit and hashing, or only to throw it away.
+//! Reading a body: up to a limit and hashing, or only to discard it.
 
 use std::{
     error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -91,7 +92,7 @@ impl<B: RequestBody> BodyReader<B> {
         })
     }
 
-    /// What is left to throw away, if reading stopped early.
+    /// Returns what is left to discard, if reading stopped early.
     pub(crate) fn into_rest(self) -> Option<B> {
         (self.progress != Progress::Ended).then_some(self.body)
     }
@@ -158,20 +159,69 @@ fn unreadable(error: Box<dyn Error + Send + Sync>) -> Rejection {
     Rejection::BodyUnreadable(Arc::from(error))
 }
 
-/// Throws away up to `left` bytes of a body; a frame of none counts as one, or there would be no end.
-pub(crate) fn poll_drain<B: Body + Unpin>(
-    body: &mut B,
-    left: &mut usize,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    while *left > 0 && !body.is_end_stream() {
-        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Buf::remaining);
-                *left = left.saturating_sub(length.max(1));
-            }
-            Some(Err(_)) | None => break,
-        }
+/// Discards what is left of a rejected request's body, up to a number of bytes and up to a time, so
+/// that a client that writes its whole body before it reads still receives the response, and one that
+/// stalls does not hold its place.
+pub(crate) struct Discard<B> {
+    body: B,
+    bytes_left: usize,
+    timeout: Duration,
+    timer: Option<Timer>,
+}
+
+impl<B: Body + Unpin> Discard<B> {
+    pub(crate) fn new(body: B, limit: usize, timeout: Duration) -> Self {
+        Self { body, bytes_left: limit, timeout, timer: None }
     }
-    Poll::Ready(())
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.bytes_left > 0 && !self.body.is_end_stream() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let length = frame.data_ref().map_or(0, Buf::remaining);
+                    // An empty frame counts as one byte, so that a stream of empty frames ends.
+                    self.bytes_left = self.bytes_left.saturating_sub(length.max(1));
+                }
+                Poll::Ready(Some(Err(_)) | None) => break,
+                // One timer for the whole body: a client that trickles does not extend it.
+                Poll::Pending => {
+                    return self.timer.get_or_insert_with(|| Timer::new(self.timeout)).poll(cx);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// tokio's timer where there is one; elsewhere the time is always up.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+struct Timer(Option<Pin<Box<tokio::time::Sleep>>>);
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+impl Timer {
+    fn new(timeout: Duration) -> Self {
+        if timeout.is_zero() || tokio::runtime::Handle::try_current().is_err() {
+            return Self(None);
+        }
+        // A runtime without `enable_time` can't be told from another, but by tokio's panic.
+        Self(std::panic::catch_unwind(|| Box::pin(tokio::time::sleep(timeout))).ok())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Ready(()), |sleep| sleep.as_mut().poll(cx))
+    }
+}
+
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+struct Timer;
+
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+impl Timer {
+    fn new(_: Duration) -> Self {
+        Self
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }

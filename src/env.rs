@@ -120,7 +120,7 @@ mod tests {
             ("sig_b\n", SigningKeyProblem::WhiteSpace),
             ("\"sig_b\"", SigningKeyProblem::Quoted),
             ("sig_b'", SigningKeyProblem::Quoted),
-            ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", SigningKeyProblem::Published),
+            ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", SigningKeyProblem::Development),
         ] {
             assert_eq!(refused(&[(CURRENT, value), (NEXT, "sig_b")]), (CURRENT.into(), problem));
             assert_eq!(refused(&[(CURRENT, "sig_a"), (NEXT, value)]), (NEXT.into(), problem));

@@ -1,6 +1,6 @@
 //! Extractors for axum handlers.
 
-use std::{convert::Infallible, fmt};
+use std::convert::Infallible;
 
 use axum::{
     extract::FromRequestParts,
@@ -8,19 +8,15 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 
-use crate::{Claims, UnsignedDelivery, answer, log};
+use crate::{Claims, MissingLayer, UnsignedDelivery, answer, missing_layer};
 
 /// Behind a [`QStashVerifyLayer`](crate::QStashVerifyLayer); without it, [`MissingLayer`].
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl<S: Sync> FromRequestParts<S> for Claims {
     type Rejection = MissingLayer;
 
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, MissingLayer> {
-        let claims = head.extensions.get().cloned();
-        claims.ok_or_else(|| {
-            log::missing_layer(head);
-            MissingLayer
-        })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingLayer> {
+        missing_layer::claims(parts).cloned()
     }
 }
 
@@ -29,29 +25,14 @@ impl<S: Sync> FromRequestParts<S> for Claims {
 impl<S: Sync> FromRequestParts<S> for UnsignedDelivery {
     type Rejection = Infallible;
 
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::from_headers(&head.headers))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::from_headers(&parts.headers))
     }
 }
 
-/// A handler asked for [`Claims`] on a route that no
-/// [`QStashVerifyLayer`](crate::QStashVerifyLayer) protects: answered with 500. `Router::layer`
-/// covers only the routes that were added before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-pub struct MissingLayer;
-
-impl fmt::Display for MissingLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this route has no QStashVerifyLayer, so nothing vouches for the request; add the layer to the route")
-    }
-}
-
-impl std::error::Error for MissingLayer {}
-
 impl IntoResponse for MissingLayer {
     fn into_response(self) -> Response {
-        answer::error(StatusCode::INTERNAL_SERVER_ERROR, self)
+        answer::error(StatusCode::INTERNAL_SERVER_ERROR, self, Some("missing_layer"))
     }
 }

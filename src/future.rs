@@ -1,4 +1,4 @@
-//! The way of a request after its head is verified: read body, check hash, call inner.
+//! The response future: buffers and hashes the body, then calls the inner service.
 
 use std::{
     error::Error,
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::{
     Rejection, RequestBody, ResponseBody, VerifiedToken,
-    body_reader::{BodyReader, poll_drain},
+    body_reader::{BodyReader, Discard},
     layer::Settings,
     log,
 };
@@ -45,19 +45,18 @@ pin_project! {
     }
 }
 
-/// A delivery whose head is good and whose body is still to come.
+/// A request whose token is verified and whose body is still to come.
 struct Reading<S, B> {
-    head: Parts,
+    parts: Parts,
     body: BodyReader<B>,
     token: VerifiedToken,
-    ready: S,
+    service: S,
     settings: Arc<Settings>,
 }
 
-/// A rejection on its way, after at most `to_drain` bytes of the body are thrown away.
+/// A rejection, sent once what is left of the body is discarded.
 struct Rejecting<B> {
-    rest: Option<B>,
-    to_drain: usize,
+    discard: Option<Discard<B>>,
     rejection: Rejection,
     settings: Arc<Settings>,
 }
@@ -68,24 +67,24 @@ where
     B: RequestBody,
 {
     pub(crate) fn read(
-        head: Parts,
+        parts: Parts,
         body: B,
         token: VerifiedToken,
-        ready: S,
+        service: S,
         settings: Arc<Settings>,
     ) -> Self {
         let body = BodyReader::new(body, settings.body_limit);
-        let reading = Some(Reading { head, body, token, ready, settings });
+        let reading = Some(Reading { parts, body, token, service, settings });
         Self { state: State::Reading { reading } }
     }
 
     pub(crate) fn reject(
-        head: &Parts,
+        parts: &Parts,
         body: B,
         rejection: Rejection,
         settings: Arc<Settings>,
     ) -> Self {
-        let rejecting = Some(Rejecting::new(head, Some(body), false, rejection, settings));
+        let rejecting = Some(Rejecting::new(parts, Some(body), false, rejection, settings));
         Self { state: State::Rejecting { rejecting } }
     }
 }
@@ -105,12 +104,14 @@ where
                 StateProjection::Reading { reading } => {
                     let read = ready!(current(reading).poll_read(cx));
                     match leave(reading).finish(read) {
-                        Ok((mut ready, request)) => State::Calling { future: ready.call(request) },
+                        Ok((mut service, request)) => {
+                            State::Calling { future: service.call(request) }
+                        }
                         Err(rejecting) => State::Rejecting { rejecting: Some(rejecting) },
                     }
                 }
                 StateProjection::Rejecting { rejecting } => {
-                    ready!(current(rejecting).poll_drain(cx));
+                    ready!(current(rejecting).poll_discard(cx));
                     let response = leave(rejecting).respond();
                     return Poll::Ready(Ok(response.map(ResponseBody::rejection)));
                 }
@@ -133,16 +134,16 @@ impl<S, B: RequestBody> Reading<S, B> {
     }
 
     fn finish(self, read: Result<(), Rejection>) -> Result<(S, Request<B>), Rejecting<B>> {
-        let Self { mut head, body, token, ready, settings } = self;
-        match read.and_then(|()| Ok(token.finish()?)) {
+        let Self { mut parts, body, token, service, settings } = self;
+        match read.and_then(|()| token.finish().map_err(Rejection::Verify)) {
             Ok(claims) => {
-                log::accepted(&head, &claims, body.len());
-                head.extensions.insert(claims);
-                Ok((ready, Request::from_parts(head, body.into_whole())))
+                log::accepted(&parts, &claims, body.len(), &settings);
+                parts.extensions.insert(claims);
+                Ok((service, Request::from_parts(parts, body.into_whole())))
             }
             Err(rejection) => {
                 let asked_for = body.has_begun();
-                Err(Rejecting::new(&head, body.into_rest(), asked_for, rejection, settings))
+                Err(Rejecting::new(&parts, body.into_rest(), asked_for, rejection, settings))
             }
         }
     }
@@ -150,24 +151,24 @@ impl<S, B: RequestBody> Reading<S, B> {
 
 impl<B: RequestBody> Rejecting<B> {
     fn new(
-        head: &Parts,
+        parts: &Parts,
         rest: Option<B>,
         asked_for: bool,
         rejection: Rejection,
         settings: Arc<Settings>,
     ) -> Self {
-        log::rejected(head, &rejection);
-        // Who waits for a `100 Continue` has not sent the body; reading it would ask for it.
-        let not_sent = !asked_for && head.headers.contains_key(EXPECT);
-        let to_drain = if not_sent { 0 } else { settings.drain_limit };
-        Self { rest, to_drain, rejection, settings }
+        log::rejected(parts, &rejection, &settings);
+        // With `Expect: 100-continue` the client hasn't sent the body yet, and polling it would make
+        // hyper send `100 Continue`.
+        let is_sent = asked_for || !parts.headers.contains_key(EXPECT);
+        let discard = rest
+            .filter(|_| is_sent)
+            .map(|body| Discard::new(body, settings.drain_limit, settings.drain_timeout));
+        Self { discard, rejection, settings }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.rest {
-            Some(body) => poll_drain(body, &mut self.to_drain, cx),
-            None => Poll::Ready(()),
-        }
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.discard.as_mut().map_or(Poll::Ready(()), |discard| discard.poll(cx))
     }
 
     fn respond(self) -> Response<Bytes> {

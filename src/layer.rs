@@ -11,23 +11,29 @@ use http::{HeaderMap, HeaderName, Response, request::Parts};
 use tower_layer::Layer;
 
 use crate::{
-    PublicUrl, QStashVerify, Rejection, SigningKeys, SigningKeysHandle, VerifiedToken,
-    verify::verify_token,
+    PublicUrl, QStashVerify, Rejection, SigningKeysHandle, VerifiedToken, VerifyError,
+    public_url::Comparison,
+    verify::{SignedToken, Token, check_claims},
 };
+#[cfg(feature = "tracing")]
+use crate::{log, verify::RedactedUrl};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
-const DEFAULT_BODY_LIMIT: usize = 1024 * 1024;
+const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A Tower layer that lets only genuine QStash deliveries through.
 ///
 /// | setting | default |
 /// |---|---|
 /// | [`clock_tolerance`](Self::clock_tolerance) | zero |
-/// | [`body_limit`](Self::body_limit) | 1 MiB |
+/// | [`body_limit`](Self::body_limit) | 3 MiB |
 /// | [`drain_limit`](Self::drain_limit) | 64 KiB |
+/// | [`drain_timeout`](Self::drain_timeout) | 2 s |
 /// | [`clock`](Self::clock) | [`SystemTime::now`] |
 /// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
+/// | [`log_query_values`](Self::log_query_values) | `false` |
 ///
 /// ```
 /// use std::time::Duration;
@@ -169,60 +175,135 @@ type RejectionResponse = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Settings {
-    keys: SigningKeysHandle,
+    accounts: Vec<Account>,
     clock_tolerance: Duration,
-    public_url: PublicUrl,
     pub(crate) body_limit: usize,
     pub(crate) drain_limit: usize,
+    pub(crate) drain_timeout: Duration,
     clock: Arc<Clock>,
     rejection_response: Arc<RejectionResponse>,
+    log_query_values: bool,
+    #[cfg(feature = "tracing")]
+    next_key_warnings: log::NextKeyWarnings,
+}
+
+/// Keys, and the URL that they may sign deliveries to.
+#[derive(Clone, Debug)]
+struct Account {
+    keys: SigningKeysHandle,
+    public_url: PublicUrl,
 }
 
 impl QStashVerifyLayer {
     /// Accepts deliveries signed with one of `keys` and published to `public_url`.
-    pub fn new(keys: SigningKeys, public_url: PublicUrl) -> Self {
+    ///
+    /// `keys` are [`SigningKeys`](crate::SigningKeys), or a [`SigningKeysHandle`] that replaces them
+    /// while the service runs.
+    pub fn new(keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
         let settings = Settings {
-            keys: SigningKeysHandle::new(keys),
+            accounts: vec![Account { keys: keys.into(), public_url }],
             clock_tolerance: Duration::ZERO,
-            public_url,
             body_limit: DEFAULT_BODY_LIMIT,
             drain_limit: DEFAULT_DRAIN_LIMIT,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             clock: Arc::new(system_clock),
             rejection_response: Arc::new(Rejection::response),
+            log_query_values: false,
+            #[cfg(feature = "tracing")]
+            next_key_warnings: log::NextKeyWarnings::default(),
         };
         Self { settings: Arc::new(settings) }
     }
 
-    /// How far this machine's clock may be off when the claims `nbf` and `exp` are checked.
-    /// Default: zero.
+    /// Accepts deliveries of another account as well: signed with one of `keys` and published to
+    /// `public_url`.
+    ///
+    /// Each account's keys are bound to its own URL. Whoever owns a signing key can sign any URL, so
+    /// a tenant whose keys were merely joined to yours, with
+    /// [`SigningKeys::also`](crate::SigningKeys::also), could call every endpoint of the service.
+    ///
+    /// ```
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+    ///
+    /// let own = SigningKeys::new("sig_current", "sig_next")?;
+    /// let tenant = SigningKeys::labelled("tenant 7", "sig_tenant_current", "sig_tenant_next")?;
+    /// let layer = QStashVerifyLayer::new(own, PublicUrl::base("https://api.example.com")?)
+    ///     .also(tenant, PublicUrl::exact("https://api.example.com/tenants/7/hook")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// That tenant's deliveries are accepted only where they are published to that URL. Mind that
+    /// [`PublicUrl::exact`] doesn't compare the path of the request, so route on
+    /// [`Claims::key`](crate::Claims::key) or use one layer per route where tenants must not reach
+    /// each other's routes; a [`PublicUrl::base`] compares it.
+    pub fn also(self, keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
+        let account = Account { keys: keys.into(), public_url };
+        self.with(|settings| settings.accounts.push(account))
+    }
+
+    /// Sets the clock skew to allow when checking `nbf` and `exp`. Defaults to zero.
     pub fn clock_tolerance(self, tolerance: Duration) -> Self {
         self.with(|settings| settings.clock_tolerance = tolerance)
     }
 
-    /// The largest body accepted, in bytes; a larger one is answered with 413. Default: 1 MiB,
-    /// QStash's own default for messages.
+    /// Sets the largest body to accept, in bytes. A larger one is rejected with 413. Defaults to
+    /// 3 MiB.
+    ///
+    /// QStash limits a message by plan, and a callback holds two bodies in base64, the message's and
+    /// the response's:
+    ///
+    /// | plan | message | its callback | `body_limit` for both |
+    /// |---|---|---|---|
+    /// | free | 1 MB | 2.8 MB | 3 MiB, the default |
+    /// | pay as you go | 10 MB | 27 MB | 28 MiB |
+    /// | fixed | 50 MB | 134 MB | 140 MiB |
+    ///
+    /// axum's extractors have a limit of their own, 2 MB: raise `axum::extract::DefaultBodyLimit` as
+    /// well. On Lambda an event has at most 6 MB.
+    ///
+    /// Source: [QStash, Pricing & limits](https://upstash.com/pricing/qstash).
     pub fn body_limit(self, bytes: usize) -> Self {
         self.with(|settings| settings.body_limit = bytes)
     }
 
-    /// How much of a rejected request's body is read and thrown away before the answer, in bytes.
-    /// Default: 64 KiB; 0 turns it off.
+    /// Sets how much of a rejected request's body to discard before responding, in bytes. Defaults to
+    /// 64 KiB; 0 discards nothing.
     ///
-    /// Without it the connection may break while QStash still sends, and its log shows a broken
-    /// pipe instead of the reason.
+    /// A client that writes its whole body before it reads would otherwise see a broken pipe instead
+    /// of the reason.
     pub fn drain_limit(self, bytes: usize) -> Self {
         self.with(|settings| settings.drain_limit = bytes)
     }
 
-    /// Where the time comes from. Default: [`SystemTime::now`].
+    /// Sets how long to wait for the body of a rejected request, in total, while discarding it.
+    /// Defaults to 2 s; zero waits for nothing and discards only what has arrived.
+    ///
+    /// A client that stalls can't hold its place for longer than that. See [Stacks](Self#stacks) for
+    /// where a concurrency limit goes.
+    ///
+    /// The timer is tokio's. Outside a tokio runtime, in one without `enable_time`, and on
+    /// `wasm32-unknown-unknown`, a body that isn't ready is not waited for.
+    pub fn drain_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.drain_timeout = timeout)
+    }
+
+    /// Sets whether URLs are logged with the values in their query, cut to 256 bytes. Defaults to
+    /// `false`: names stay, and values, which may be secrets, are replaced with `***`.
+    pub fn log_query_values(self, log: bool) -> Self {
+        self.with(|settings| settings.log_query_values = log)
+    }
+
+    /// Sets the clock. Defaults to the system clock; override it in tests.
+    ///
+    /// It is read only once a token's MAC is valid.
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.clock = Arc::new(clock))
     }
 
-    /// Makes the whole answer to a rejected request. Default: [`Rejection::response`]; ready-made
-    /// as well: [`Rejection::non_retryable_response`].
+    /// Sets the function that builds the response to a rejected request. Defaults to
+    /// [`Rejection::response`]; [`Rejection::non_retryable_response`] is ready-made as well.
     ///
-    /// An answer of 2xx would tell QStash that the message is done with, and lose it: such a status
+    /// QStash would take a 2xx response as a successful delivery and drop the message. Such a status
     /// is replaced with [`Rejection::status`].
     ///
     /// ```
@@ -242,10 +323,13 @@ impl QStashVerifyLayer {
         self.with(|settings| settings.rejection_response = Arc::new(response))
     }
 
-    /// A handle that replaces the signing keys of every service that this layer and its clones
-    /// make, even while they run.
+    /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service
+    /// that this layer and its clones create, even while they run.
+    ///
+    /// For the keys of [`also`](Self::also), create the handle first and pass it:
+    /// [`SigningKeysHandle::new`].
     pub fn signing_keys_handle(&self) -> SigningKeysHandle {
-        self.settings.keys.clone()
+        self.settings.accounts[0].keys.clone()
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -263,11 +347,59 @@ impl<S> Layer<S> for QStashVerifyLayer {
 }
 
 impl Settings {
-    /// All that can be said about a request before one byte of its body is read.
-    pub(crate) fn verify_head(&self, head: &Parts) -> Result<VerifiedToken, Rejection> {
-        let token = signature(&head.headers)?;
-        let check_subject = |subject: &str| self.public_url.check(subject, head);
-        verify_token(&self.keys.load(), self.clock_tolerance, token, (self.clock)(), check_subject)
+    /// Runs every check that doesn't need the body.
+    pub(crate) fn verify_parts(&self, parts: &Parts) -> Result<VerifiedToken, Rejection> {
+        let keys = || self.accounts.iter().map(|account| account.keys.load().len()).sum();
+        let token = Token::parse(signature(&parts.headers)?, keys).map_err(Rejection::Verify)?;
+        let mut rejection = None;
+        for account in &self.accounts {
+            let keys = account.keys.load();
+            let Some(signed) = token.authenticate(&keys) else { continue };
+            match self.verify_claims(&signed, &account.public_url, parts) {
+                Ok(verified) => return Ok(verified),
+                // Another account may have the same key for another URL.
+                Err(error) => rejection = rejection.or(Some(error)),
+            }
+        }
+        Err(rejection.unwrap_or(Rejection::Verify(VerifyError::SignatureMismatch)))
+    }
+
+    fn verify_claims(
+        &self,
+        token: &SignedToken<'_, '_>,
+        public_url: &PublicUrl,
+        parts: &Parts,
+    ) -> Result<VerifiedToken, Rejection> {
+        let mut comparison = Comparison::Different;
+        let is_subject = |subject: &str| {
+            comparison = public_url.compare(subject, parts);
+            comparison == Comparison::Equal
+        };
+        let verified = check_claims(token, is_subject, || self.now(), self.clock_tolerance);
+        verified.map_err(|error| match error.expecting(|| public_url.expected(parts)) {
+            VerifyError::SubjectMismatch { .. } if comparison == Comparison::RoutedElsewhere => {
+                Rejection::RoutingMismatch
+            }
+            VerifyError::SubjectMismatch { expected, .. } if expected.is_empty() => {
+                Rejection::UnknownPublicUrl
+            }
+            error => Rejection::Verify(error),
+        })
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn logged(&self, url: &RedactedUrl) -> String {
+        if self.log_query_values { url.with_query_values() } else { url.to_string() }
+    }
+
+    /// Whether to warn, once more, that a delivery was signed with this next key.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn warns_of_next_key(&self, label: &str) -> bool {
+        self.next_key_warnings.is_due(label, self.now())
     }
 
     pub(crate) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
@@ -283,11 +415,11 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("keys", &self.keys.load())
+            .field("accounts", &self.accounts)
             .field("clock_tolerance", &self.clock_tolerance)
-            .field("public_url", &self.public_url)
             .field("body_limit", &self.body_limit)
             .field("drain_limit", &self.drain_limit)
+            .field("drain_timeout", &self.drain_timeout)
             .finish_non_exhaustive()
     }
 }

@@ -158,9 +158,12 @@ mod delivery;
 mod env;
 #[cfg(feature = "axum")]
 mod extract;
+#[cfg(not(feature = "lambda_http"))]
+mod feature;
 mod future;
 mod layer;
 mod log;
+mod missing_layer;
 mod public_url;
 mod rejection;
 mod rotation;
@@ -169,8 +172,6 @@ mod service;
 mod signer;
 mod verify;
 
-#[cfg(feature = "axum")]
-pub use crate::extract::MissingLayer;
 #[cfg(feature = "signer")]
 #[cfg_attr(docsrs, doc(cfg(feature = "signer")))]
 pub use crate::signer::{Signer, UnsignedToken};
@@ -180,12 +181,14 @@ pub use crate::{
     delivery::UnsignedDelivery,
     future::ResponseFuture,
     layer::QStashVerifyLayer,
+    missing_layer::MissingLayer,
     public_url::{PublicUrl, PublicUrlError},
     rejection::Rejection,
     rotation::SigningKeysHandle,
     service::QStashVerify,
     verify::{
-        Claims, NumericDate, SigningKeyError, SigningKeys, VerifiedToken, Verifier, VerifyError,
+        Claims, NumericDate, RedactedUrl, SigningKeyError, SigningKeys, VerifiedToken, Verifier,
+        VerifyError,
     },
 };
 

@@ -7,22 +7,48 @@ use http::{Response, StatusCode};
 
 use crate::{VerifyError, answer};
 
-/// Why the layer answered a request itself.
+/// Why the layer rejected a request.
 ///
-/// It rides in the response's extensions, so that outer layers can log or count it. Its text
-/// goes into the answer: it names the rule that was broken and what to do about it, never an
+/// It is inserted into the response's extensions, so that outer layers can log or count it. Its text
+/// is sent in the response: it names the rule that was broken and what to do about it, never an
 /// expected value, a key, a token or any of the body.
 ///
-/// | rejection | status |
-/// |---|---|
-/// | [`BodyTooLarge`](Self::BodyTooLarge), [`BodyTooLargeForOuterLayer`](Self::BodyTooLargeForOuterLayer) | 413 |
-/// | [`UnknownPublicUrl`](Self::UnknownPublicUrl) | 500 |
-/// | every other | 400 |
+/// # Codes
 ///
-/// QStash retries them all, which gives an operator the time to mend a set-up before messages end up
-/// in the dead letter queue. [`non_retryable_response`](Self::non_retryable_response) is for those who want
-/// otherwise.
-// Not 401: that owes a `WWW-Authenticate` (RFC 9110 §15.5.2), and there is no such scheme.
+/// [`code`](Self::code) is a short, stable name for metrics, and stands in the response's JSON beside
+/// the text: `{"error": "…", "code": "…"}`.
+///
+/// | code | status | what was wrong |
+/// |---|---|---|
+/// | `missing_signature` | 400 | there is no `Upstash-Signature` header |
+/// | `duplicate_signature` | 400 | there are several |
+/// | `empty_signature` | 400 | it is empty |
+/// | `non_ascii_signature` | 400 | it is not ASCII |
+/// | `token_too_long` | 400 | the token is longer than 8 KiB |
+/// | `not_three_segments` | 400 | the token is no compact JWT |
+/// | `invalid_encoding` | 400 | a segment is not base64url |
+/// | `signature_mismatch` | 400 | no configured key made the signature |
+/// | `invalid_json` | 400 | a segment is not a JSON object |
+/// | `unsupported_algorithm` | 400 | `alg` is not `HS256` |
+/// | `critical_header` | 400 | the JOSE header has `crit` |
+/// | `missing_claim` | 400 | a required claim is missing |
+/// | `invalid_claim` | 400 | a claim has the wrong type |
+/// | `issuer_mismatch` | 400 | `iss` is not `Upstash` |
+/// | `subject_mismatch` | 400 | `sub` is another URL |
+/// | `routing_mismatch` | 400 | the inner service would see another path or query |
+/// | `unknown_public_url` | 500 | the setup can't tell its own public URL |
+/// | `not_yet_valid` | 400 | the time of `nbf` is to come |
+/// | `expired` | 400 | the time of `exp` has passed |
+/// | `body_too_large` | 413 | the body is over [`body_limit`](crate::QStashVerifyLayer::body_limit) |
+/// | `body_too_large_for_outer_layer` | 413 | an outer layer limits the body |
+/// | `body_unreadable` | 400 | the body broke off |
+/// | `body_mismatch` | 400 | the body is not the one that was signed |
+///
+/// QStash retries them all, which leaves an operator the time to fix a setup before messages reach
+/// the dead letter queue. [`non_retryable_response`](Self::non_retryable_response) is for those who
+/// want otherwise.
+// Not 401: it requires a `WWW-Authenticate` header (RFC 9110 §15.5.2), and there is no scheme to name
+// in it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -35,22 +61,18 @@ pub enum Rejection {
     EmptySignature,
     /// The `Upstash-Signature` header is not ASCII.
     NonAsciiSignature,
-    /// The token, one of its claims, or the body's hash is not good.
-    Verify(VerifyError),
-    /// The message was published to another URL than this request was sent to.
+    /// The token, one of its claims, or the body's hash is invalid.
     ///
-    /// Both are here for logs; neither is in the text.
-    SubjectMismatch {
-        /// The claim `sub`, with any user name and password replaced by `***`.
-        subject: String,
-        /// What the configured [`PublicUrl`](crate::PublicUrl) makes of this request, with user names
-        /// and passwords hidden in the same way.
-        expected: Vec<String>,
-    },
-    /// The configured [`PublicUrl`](crate::PublicUrl) cannot tell which URL this request was sent
-    /// to.
+    /// Its text and its source are those of the [`VerifyError`].
+    Verify(VerifyError),
+    /// `sub` names the URL of this request, but the inner service would see another path or query
+    /// than the one that was compared. See
+    /// [`PublicUrl`](crate::PublicUrl#what-is-verified-is-what-is-routed).
+    RoutingMismatch,
+    /// The configured [`PublicUrl`](crate::PublicUrl) can't tell which URL this request was sent to.
     UnknownPublicUrl,
     /// The body is larger than the limit.
+    #[non_exhaustive]
     BodyTooLarge {
         /// The limit in bytes.
         limit: usize,
@@ -63,7 +85,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The status of [`response`](Self::response).
+    /// Returns the status of [`response`](Self::response).
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BodyTooLarge { .. } | Self::BodyTooLargeForOuterLayer => {
@@ -74,12 +96,43 @@ impl Rejection {
         }
     }
 
-    /// The default answer: [`status`](Self::status) and `{"error": "…"}`.
-    pub fn response(&self) -> Response<Bytes> {
-        answer::error(self.status(), self)
+    /// Returns a short name for metrics, in snake case; see [Codes](Self#codes). It never changes and
+    /// never holds a value.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingSignature => "missing_signature",
+            Self::DuplicateSignature => "duplicate_signature",
+            Self::EmptySignature => "empty_signature",
+            Self::NonAsciiSignature => "non_ascii_signature",
+            Self::Verify(error) => error.code(),
+            Self::RoutingMismatch => "routing_mismatch",
+            Self::UnknownPublicUrl => "unknown_public_url",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooLargeForOuterLayer => "body_too_large_for_outer_layer",
+            Self::BodyUnreadable(_) => "body_unreadable",
+        }
     }
 
-    /// An answer that makes QStash give up at once: status 489 and
+    /// Whether this is known before the MAC is valid, so that nothing about the request is.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn is_unsigned(&self) -> bool {
+        match self {
+            Self::MissingSignature
+            | Self::DuplicateSignature
+            | Self::EmptySignature
+            | Self::NonAsciiSignature => true,
+            Self::Verify(error) => error.is_unsigned(),
+            _ => false,
+        }
+    }
+
+    /// Builds the default response: [`status`](Self::status) and
+    /// `{"error": "<text>", "code": "<code>"}`.
+    pub fn response(&self) -> Response<Bytes> {
+        answer::error(self.status(), self, Some(self.code()))
+    }
+
+    /// Builds a response that makes QStash give up at once: status 489 and
     /// `Upstash-NonRetryable-Error: true`, otherwise like [`response`](Self::response).
     ///
     /// ```
@@ -91,8 +144,8 @@ impl Rejection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Every message that arrives while a key or a URL is set wrong goes to the dead letter queue
-    /// at once.
+    /// Every message that arrives while a key or a URL is wrong then goes to the dead letter queue at
+    /// once.
     pub fn non_retryable_response(&self) -> Response<Bytes> {
         let mut response = self.response();
         answer::make_non_retryable(&mut response);
@@ -113,10 +166,13 @@ impl fmt::Display for Rejection {
                 f.write_str("the Upstash-Signature header is empty; a proxy may have emptied it")
             }
             Self::NonAsciiSignature => {
-                f.write_str("the Upstash-Signature header is not ASCII; QStash did not make it")
+                f.write_str("the Upstash-Signature header is not ASCII; it was not generated by QStash")
             }
             Self::Verify(error) => error.fmt(f),
-            Self::SubjectMismatch { .. } => VerifyError::SubjectMismatch.fmt(f),
+            Self::RoutingMismatch => f.write_str(
+                "this service would see another path or query than the one that was verified; \
+                 send the request with the path, the query and the host that the message was published to",
+            ),
             Self::UnknownPublicUrl => f.write_str(
                 "this service cannot tell its own public URL from the request; configure PublicUrl::base or PublicUrl::exact",
             ),
@@ -135,15 +191,10 @@ impl fmt::Display for Rejection {
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Verify(error) => Some(error),
+            // Transparent: the text is the error's own, so the source is what lies behind it.
+            Self::Verify(error) => error.source(),
             Self::BodyUnreadable(error) => Some(&**error),
             _ => None,
         }
-    }
-}
-
-impl From<VerifyError> for Rejection {
-    fn from(error: VerifyError) -> Self {
-        Self::Verify(error)
     }
 }

@@ -1,44 +1,56 @@
 //! Replacing the signing keys of a running service.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::SigningKeys;
 
-/// Replaces the keys of every service that a layer made, without a restart.
+/// Replaces the signing keys of running services, without a restart.
 ///
-/// Every clone of the service checks its next request with the new keys; a request whose signature
-/// was already checked goes on.
+/// Every clone of a service checks its next request with the new keys. A request whose signature was
+/// already checked goes on.
 ///
 /// ```
-/// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+/// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys, SigningKeysHandle};
 ///
-/// let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// let handle = layer.signing_keys_handle();
+/// let handle = SigningKeysHandle::new(SigningKeys::new("sig_current", "sig_next")?);
+/// let public_url = PublicUrl::base("https://api.example.com")?;
+/// let layer = QStashVerifyLayer::new(handle.clone(), public_url);
 ///
 /// // After a roll, wherever the new keys come from:
 /// handle.replace(SigningKeys::new("sig_next", "sig_new")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SigningKeysHandle {
     keys: Arc<ArcSwap<SigningKeys>>,
 }
 
 impl SigningKeysHandle {
-    pub(crate) fn new(keys: SigningKeys) -> Self {
+    /// Creates a handle to `keys`, to be passed to layers.
+    pub fn new(keys: SigningKeys) -> Self {
         Self { keys: Arc::new(ArcSwap::from_pointee(keys)) }
     }
 
-    /// From now on these keys are tried, and none of those before: give all of them, other accounts'
-    /// too.
+    /// Replaces all signing keys. The previous ones are no longer accepted, so pass the complete set.
     pub fn replace(&self, keys: SigningKeys) {
         self.keys.store(Arc::new(keys));
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<SigningKeys>> {
         self.keys.load()
+    }
+}
+
+impl From<SigningKeys> for SigningKeysHandle {
+    fn from(keys: SigningKeys) -> Self {
+        Self::new(keys)
+    }
+}
+
+impl fmt::Debug for SigningKeysHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.load().fmt(f)
     }
 }

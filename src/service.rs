@@ -12,10 +12,11 @@ use tower_service::Service;
 
 use crate::{RequestBody, ResponseBody, ResponseFuture, layer::Settings};
 
-/// The service that [`QStashVerifyLayer`](crate::QStashVerifyLayer) makes: calls the inner service
-/// with genuine deliveries only.
+/// Verifies requests and calls the inner service with genuine deliveries only. Created by
+/// [`QStashVerifyLayer`](crate::QStashVerifyLayer).
 ///
-/// Such a request arrives as it came, with the [`Claims`](crate::Claims) in its extensions.
+/// Verified requests reach the inner service unchanged, with [`Claims`](crate::Claims) in their
+/// extensions.
 #[derive(Clone, Debug)]
 pub struct QStashVerify<S> {
     inner: S,
@@ -43,16 +44,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The instance that was polled ready goes with the request, or is dropped with a rejection
-        // so that what it reserved is free again; the clone is for the next request.
+        // Call the instance that was polled ready and leave a clone in its place (see the `Service`
+        // docs on cloning). On rejection it is dropped, which releases whatever `poll_ready` reserved.
         let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
+        let service = mem::replace(&mut self.inner, clone);
         let settings = Arc::clone(&self.settings);
 
-        let (head, body) = request.into_parts();
-        match settings.verify_head(&head) {
-            Ok(token) => ResponseFuture::read(head, body, token, ready, settings),
-            Err(rejection) => ResponseFuture::reject(&head, body, rejection, settings),
+        let (parts, body) = request.into_parts();
+        match settings.verify_parts(&parts) {
+            Ok(token) => ResponseFuture::read(parts, body, token, service, settings),
+            Err(rejection) => ResponseFuture::reject(&parts, body, rejection, settings),
         }
     }
 }

@@ -12,8 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     RequestBody,
     verify::{
-        KeyedMac, NumericDate, SigningKeyError, check, development_mac, keyed_mac,
-        url::without_user_info,
+        KeyedMac, NumericDate, RedactedUrl, SigningKeyError, check, development_mac, keyed_mac,
     },
 };
 
@@ -182,7 +181,7 @@ impl UnsignedToken {
 impl fmt::Debug for UnsignedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UnsignedToken")
-            .field("url", &without_user_info(&self.url))
+            .field("url", &RedactedUrl::new(&self.url))
             .finish_non_exhaustive()
     }
 }

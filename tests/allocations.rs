@@ -225,13 +225,13 @@ fn rejected(
     })
 }
 
-/// Of the seven, `http` takes five: three for the reason in the extensions, two for a header. The
-/// other two are the answer's text.
+/// Of the six, `http` takes five: three for the reason in the extensions, two for a header. The
+/// other one is the response's text.
 #[test]
 fn a_rejection_allocates_only_its_answer_and_nothing_for_the_body() {
     for requests in rejected(|token| token, "sig_stranger") {
         let info = count(requests, false);
-        assert_eq!(info.count_total, 7, "{info:?}");
+        assert_eq!(info.count_total, 6, "{info:?}");
         assert!(info.bytes_total < 2_048, "{info:?}");
     }
 }
@@ -257,6 +257,6 @@ fn nothing_is_allocated_before_the_answer() {
         rejected(|token| token.claim("sub", "https://elsewhere.example"), "sig_current");
     for requests in elsewhere {
         let info = count_with(&empty(), requests, false);
-        assert_eq!(info.count_total, 3 + 5, "{info:?}");
+        assert_eq!(info.count_total, 3 + 10, "{info:?}");
     }
 }

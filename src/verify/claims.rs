@@ -1,11 +1,18 @@
 //! The claims of a token: their types, the rules they must meet, and the body they vouch for.
 
-use std::{fmt, mem::MaybeUninit, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    mem::MaybeUninit,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 
-use super::{NumericDate, VerifyError, base64url, claims_set::ClaimsSet, token::SignedClaims, url};
+use super::{
+    NumericDate, RedactedUrl, VerifyError, base64url, claims_set::ClaimsSet, token::SignedToken,
+};
 
 /// What QStash vouches for about one delivery: the claims of its token, every one checked.
 ///
@@ -67,7 +74,7 @@ impl Claims {
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
-            .field("subject", &url::without_user_info(self.subject()))
+            .field("subject", &RedactedUrl::new(self.subject()))
             .field("jwt_id", &self.jwt_id())
             .field("expires_at", &self.expires_at)
             .field("not_before", &self.not_before)
@@ -114,33 +121,41 @@ impl VerifiedToken {
     }
 }
 
-/// Checks every claim but the body: types, `iss`, `sub`, `nbf`, `exp`.
+/// Checks everything but the MAC and the body: the JOSE header, the claims' types, `iss`, `sub`,
+/// `nbf`, `exp`.
+///
+/// The clock is read only for a token that has passed every other check. A mismatch leaves it to the
+/// caller to add which URLs were expected.
 #[inline]
-pub(super) fn check<E: From<VerifyError>>(
-    signed: &SignedClaims<'_>,
-    check_subject: impl FnOnce(&str) -> Result<(), E>,
-    now: NumericDate,
+pub(crate) fn check(
+    token: &SignedToken<'_, '_>,
+    is_subject: impl FnOnce(&str) -> bool,
+    clock: impl FnOnce() -> SystemTime,
     clock_tolerance: Duration,
-) -> Result<VerifiedToken, E> {
+) -> Result<VerifiedToken, VerifyError> {
     // On the stack, if the claims are as short as QStash's: about 250 bytes.
     let (mut buffer, mut overflow) = ([MaybeUninit::uninit(); 1024], Vec::new());
-    let json = signed.decode(&mut buffer, &mut overflow)?;
+    let json = token.decode_claims(&mut buffer, &mut overflow)?;
     let ClaimsSet { issuer, subject, expires_at, not_before, issued_at, jwt_id, body } =
         ClaimsSet::read(json)?;
     let body_hash = sha256(&body).ok_or(VerifyError::InvalidClaim { claim: "body" })?;
 
     if issuer != "Upstash" {
-        return Err(VerifyError::IssuerMismatch.into());
+        return Err(VerifyError::IssuerMismatch);
     }
-    check_subject(&subject)?;
+    if !is_subject(&subject) {
+        let subject = RedactedUrl::new(&subject);
+        return Err(VerifyError::SubjectMismatch { subject, expected: Vec::new() });
+    }
+    let now = NumericDate::from(clock());
     if let Some(not_before) = not_before
         && now.saturating_add(clock_tolerance) < not_before
     {
-        return Err(VerifyError::NotYetValid { not_before, now }.into());
+        return Err(VerifyError::NotYetValid { not_before, now });
     }
     // RFC 7519 §4.1.4: expired "on or after" the time of `exp`.
     if now.saturating_sub(clock_tolerance) >= expires_at {
-        return Err(VerifyError::Expired { expires_at, now }.into());
+        return Err(VerifyError::Expired { expires_at, now });
     }
 
     let id = jwt_id.as_deref().unwrap_or_default();
@@ -154,8 +169,8 @@ pub(super) fn check<E: From<VerifyError>>(
         expires_at,
         not_before,
         issued_at,
-        key: Arc::clone(&signed.key.label),
-        key_is_next: signed.key.is_next,
+        key: Arc::clone(&token.key.label),
+        key_is_next: token.key.is_next,
     };
     Ok(VerifiedToken { claims, body_hash, hasher: Sha256::new() })
 }

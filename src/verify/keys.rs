@@ -5,9 +5,18 @@ use std::{fmt, sync::Arc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What the local development server signs with: published, so anyone can.
-const DEVELOPMENT_KEYS: [&str; 2] =
-    ["sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"];
+/// The current and the next key of each of the local development server's four users. They are
+/// published, so anyone can sign with them.
+const DEVELOPMENT_KEYS: [[&str; 2]; 4] = [
+    ["sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"],
+    ["sig_7GVPjvuwsfqF65iC8fSrs1dfYruM", "sig_5NoELc3EFnZn4DVS5bDs2Nk4b7Ua"],
+    ["sig_6jWGaWRxHsw4vMSPJprXadyvrybF", "sig_7qHbvhmahe5GwfePDiS5Lg3pi6Qx"],
+    ["sig_5T8FcSsynBjn9mMLBsXhpacRovJf", "sig_7GFR4YaDshFcqsxWRZpRB161jguD"],
+];
+
+/// The samples in Upstash's pages.
+const SAMPLE_KEYS: [&str; 2] =
+    ["sig_7RvLjqfZBvP5KEUimQCE1pvpLuou", "sig_7W3ZNbfKWk5NWwEs3U4ixuQ7fxwE"];
 
 /// The signing keys that a delivery may be signed with, in the order they are tried.
 ///
@@ -57,10 +66,17 @@ impl SigningKeys {
     /// # Errors
     ///
     /// - `""`: an empty key would let everyone sign;
-    /// - `" sig_…"` or `"sig_…\n"`: white space around the key, mostly from a secret's file;
-    /// - `"\"sig_…\""`: quotation marks around it, mostly from an env file that keeps them;
-    /// - a published key of the local development server: see
-    ///   [`insecure_development_server`](Self::insecure_development_server).
+    /// - `" sig_…"` or `"sig_…\n"`: white space, mostly from a secret's file;
+    /// - `"\"sig_…\""`: quotation marks, mostly from an env file that keeps them;
+    /// - `"sig_\0…"`: a control character, or one that isn't ASCII;
+    /// - `"undefined"`, `"null"`, `"$SIGNING_KEY"`, `"<your key>"`: a placeholder that was not
+    ///   replaced;
+    /// - `"sig_***"`: a masked key, as a console or a log shows it;
+    /// - `"eyJ…"`: a `QSTASH_TOKEN`, which publishes messages and signs nothing;
+    /// - the same key as current and next: one of the two was copied twice;
+    /// - a published key, of the local development server (see
+    ///   [`insecure_development_server`](Self::insecure_development_server)) or from Upstash's
+    ///   documentation: anyone can sign with it.
     pub fn new(current: &str, next: &str) -> Result<Self, SigningKeyError> {
         Self::pair("", ["current", "next"], [current, next])
     }
@@ -95,19 +111,33 @@ impl SigningKeys {
         Ok(Self { keys: Arc::new([SigningKey::new(label.into(), false, key)]) })
     }
 
-    /// **Insecure.** The published keys of the local development server
+    /// **Insecure.** Returns the published keys of the local development server's four users
     /// (`npx @upstash/qstash-cli dev`). Anyone can sign with them.
+    ///
+    /// Their labels are `development server user 1 current`, `development server user 1 next`, and
+    /// so on.
     pub fn insecure_development_server() -> Self {
-        let [current, next] = DEVELOPMENT_KEYS;
-        Self {
-            keys: Arc::new([
-                SigningKey::new("development server current".into(), false, current),
-                SigningKey::new("development server next".into(), true, next),
-            ]),
-        }
+        let users = (1..).zip(DEVELOPMENT_KEYS);
+        let keys = users.flat_map(|(user, [current, next])| {
+            let key = |role, key| {
+                let label = format!("development server user {user} {role}");
+                SigningKey::new(label, role == "next", key)
+            };
+            [key("current", current), key("next", next)]
+        });
+        Self { keys: keys.collect() }
     }
 
-    /// These keys, then those of `other`.
+    /// Accepts the keys of `other` as well, after these.
+    ///
+    /// **Every key is then accepted for every URL of the layer**: an account whose keys are joined
+    /// to yours can sign deliveries to all of your endpoints. Join only accounts that you own. For
+    /// another party's keys use [`QStashVerifyLayer::also`](crate::QStashVerifyLayer::also), which
+    /// binds them to their own URL.
+    ///
+    /// Each key costs a forged request one more MAC. Up to 16 keys a token may have 8 KiB, which
+    /// bounds the cost at about 0.2 ms; with more keys the longest token shrinks, down to 2 KiB from
+    /// 64 keys on, where every further key costs a forged request about 3 µs.
     // Not `or`: `Result` has that too, and a forgotten `?` would silently drop `other`.
     #[must_use]
     #[expect(
@@ -127,6 +157,10 @@ impl SigningKeys {
         for (name, key) in names.into_iter().zip([current, next]) {
             check(name, key)?;
         }
+        if current == next {
+            let problem = SigningKeyProblem::Equal;
+            return Err(SigningKeyError { name: names[1].into(), problem });
+        }
         Ok(Self {
             keys: Arc::new([
                 SigningKey::new(format!("{label}current"), false, current),
@@ -135,7 +169,12 @@ impl SigningKeys {
         })
     }
 
-    /// The first key that made `signature` over `message`; each is tried in constant time.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns the first key that made `signature` over `message`. Each comparison takes constant
+    /// time.
     pub(super) fn find(&self, message: &[u8], signature: &[u8; 32]) -> Option<&SigningKey> {
         self.keys
             .iter()
@@ -173,7 +212,13 @@ pub(crate) enum SigningKeyProblem {
     Empty,
     WhiteSpace,
     Quoted,
-    Published,
+    NotPrintable,
+    Placeholder,
+    Masked,
+    Token,
+    Development,
+    Sample,
+    Equal,
     Label,
 }
 
@@ -200,20 +245,47 @@ impl fmt::Display for SigningKeyError {
                 f,
                 "the signing key {name} is empty; set it to the one that the QStash console shows"
             ),
-            SigningKeyProblem::WhiteSpace => write!(
-                f,
-                "the signing key {name} has white space around it; remove the spaces or line breaks"
-            ),
+            SigningKeyProblem::WhiteSpace => {
+                write!(
+                    f,
+                    "the signing key {name} contains white space; remove the spaces or line breaks"
+                )
+            }
             SigningKeyProblem::Quoted => {
                 write!(f, "the signing key {name} has quotation marks around it; remove them")
             }
+            SigningKeyProblem::NotPrintable => write!(
+                f,
+                "the signing key {name} contains a control character or one that is not ASCII; copy it from the QStash console again"
+            ),
+            SigningKeyProblem::Placeholder => write!(
+                f,
+                "the signing key {name} is a placeholder; set it to the one that the QStash console shows"
+            ),
+            SigningKeyProblem::Masked => write!(
+                f,
+                "the signing key {name} is masked; reveal it in the QStash console and copy it from there"
+            ),
+            SigningKeyProblem::Token => write!(
+                f,
+                "the signing key {name} is a QSTASH_TOKEN, which publishes messages; set it to a signing key, which starts with sig_"
+            ),
+            SigningKeyProblem::Development => write!(
+                f,
+                "the signing key {name} is one of the local development server's published ones, with which anyone can sign; \
+                 use the key of your account, or ask for SigningKeys::insecure_development_server() by name"
+            ),
+            SigningKeyProblem::Sample => write!(
+                f,
+                "the signing key {name} is a sample from Upstash's documentation, with which anyone can sign; \
+                 use the key of your account"
+            ),
+            SigningKeyProblem::Equal => write!(
+                f,
+                "the signing key {name} is the same as the current one; set it to the next key that the QStash console shows"
+            ),
             SigningKeyProblem::Label => f.write_str(
                 "the label of signing keys starts with sig_, as a key does; give the label first",
-            ),
-            SigningKeyProblem::Published => write!(
-                f,
-                "the signing key {name} is the local development server's published one, with which anyone can sign; \
-                 use the key of your account, or ask for SigningKeys::insecure_development_server() by name"
             ),
         }
     }
@@ -234,21 +306,42 @@ fn check_label(label: &str) -> Result<(), SigningKeyError> {
     Ok(())
 }
 
-const QUOTES: [char; 2] = ['"', '\''];
-
 pub(crate) fn check(name: &str, key: &str) -> Result<(), SigningKeyError> {
-    let problem = if key.is_empty() {
+    match problem(key) {
+        None => Ok(()),
+        Some(problem) => Err(SigningKeyError { name: name.into(), problem }),
+    }
+}
+
+fn problem(key: &str) -> Option<SigningKeyProblem> {
+    const QUOTES: [char; 2] = ['"', '\''];
+    const PLACEHOLDERS: [&str; 5] = ["undefined", "null", "none", "nil", "changeme"];
+
+    let is_placeholder = key.starts_with(['<', '$', '{'])
+        || PLACEHOLDERS.iter().any(|placeholder| key.eq_ignore_ascii_case(placeholder));
+    let is_masked = key.contains(['*', '•', '…']) || key.contains("...");
+    Some(if key.is_empty() {
         SigningKeyProblem::Empty
-    } else if key.trim() != key {
+    } else if is_placeholder {
+        SigningKeyProblem::Placeholder
+    } else if key.contains(char::is_whitespace) {
         SigningKeyProblem::WhiteSpace
     } else if key.starts_with(QUOTES) || key.ends_with(QUOTES) {
         SigningKeyProblem::Quoted
-    } else if DEVELOPMENT_KEYS.contains(&key) {
-        SigningKeyProblem::Published
+    } else if is_masked {
+        SigningKeyProblem::Masked
+    } else if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        SigningKeyProblem::NotPrintable
+    } else if key.starts_with("eyJ") {
+        // Base64 of a JSON object.
+        SigningKeyProblem::Token
+    } else if DEVELOPMENT_KEYS.as_flattened().contains(&key) {
+        SigningKeyProblem::Development
+    } else if SAMPLE_KEYS.contains(&key) {
+        SigningKeyProblem::Sample
     } else {
-        return Ok(());
-    };
-    Err(SigningKeyError { name: name.into(), problem })
+        return None;
+    })
 }
 
 pub(crate) fn keyed_mac(key: &str) -> KeyedMac {
@@ -258,5 +351,5 @@ pub(crate) fn keyed_mac(key: &str) -> KeyedMac {
 /// The key that the local development server signs with.
 #[cfg(feature = "signer")]
 pub(crate) fn development_mac() -> KeyedMac {
-    keyed_mac(DEVELOPMENT_KEYS[0])
+    keyed_mac(DEVELOPMENT_KEYS[0][0])
 }

@@ -10,19 +10,25 @@ mod json;
 mod keys;
 mod numeric_date;
 mod percent_encoding;
+mod redacted_url;
 mod token;
 pub(crate) mod url;
 
 use std::time::{Duration, SystemTime};
 
-pub(crate) use self::keys::SigningKeyProblem;
 #[cfg(feature = "signer")]
 pub(crate) use self::keys::{KeyedMac, check, development_mac, keyed_mac};
+pub(crate) use self::{
+    claims::check as check_claims,
+    keys::SigningKeyProblem,
+    token::{SignedToken, Token},
+};
 pub use self::{
     claims::{Claims, VerifiedToken},
     error::VerifyError,
     keys::{SigningKeyError, SigningKeys},
     numeric_date::NumericDate,
+    redacted_url::RedactedUrl,
 };
 
 /// Verifies QStash's tokens, without Tower: for a framework of another kind, a queue, a test.
@@ -139,26 +145,10 @@ impl Verifier {
         url: &str,
         now: SystemTime,
     ) -> Result<VerifiedToken, VerifyError> {
-        verify_token(&self.keys, self.clock_tolerance, token, now, |subject| {
-            if url::same_destination(subject, url) {
-                Ok(())
-            } else {
-                Err(VerifyError::SubjectMismatch)
-            }
-        })
+        let parsed = Token::parse(token, || self.keys.len())?;
+        let signed = parsed.authenticate(&self.keys).ok_or(VerifyError::SignatureMismatch)?;
+        let is_subject = |subject: &str| url::same_destination(subject, url);
+        claims::check(&signed, is_subject, || now, self.clock_tolerance)
+            .map_err(|error| error.expecting(|| vec![RedactedUrl::new(url)]))
     }
-}
-
-/// Like [`Verifier::verify_token`], where it takes more than one URL to tell whether the claim
-/// `sub` is meant for this endpoint.
-#[inline]
-pub(crate) fn verify_token<E: From<VerifyError>>(
-    keys: &SigningKeys,
-    clock_tolerance: Duration,
-    token: &str,
-    now: SystemTime,
-    check_subject: impl FnOnce(&str) -> Result<(), E>,
-) -> Result<VerifiedToken, E> {
-    let signed = token::authenticate(token, keys)?;
-    claims::check(&signed, check_subject, now.into(), clock_tolerance)
 }

@@ -1,33 +1,58 @@
 //! What the bytes of a path or a query stand for (RFC 3986 §2).
 
-/// The same text, or the same names with the same values; the order counts only among the values
-/// of one name.
-pub(super) fn same_query(a: &str, b: &str) -> bool {
-    a == b || pairs(a) == pairs(b)
+/// Whether two queries are the same text, or have the same names with the same values. The order
+/// counts only among the values of one name.
+pub(crate) fn same_query(a: &str, b: &str) -> bool {
+    // Sorting 3,000 pieces takes about a millisecond: only for queries that may be permutations of
+    // each other, since whoever holds a token can send any query with it.
+    a == b || sum(a) == sum(b) && sorted_pairs(a).eq(sorted_pairs(b))
 }
 
-/// The decoded pairs of a query, sorted by name. In bytes, since a lossy decoder would make
-/// different queries equal.
-fn pairs(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Returns the number of pairs and the sum of their bytes, which no permutation changes.
+fn sum(query: &str) -> (usize, u64) {
+    pairs(query).fold((0, 0), |(count, sum), Pair { name, value }| {
+        let bytes = form_decode(name).chain(form_decode(value));
+        (count + 1, sum + bytes.map(u64::from).sum::<u64>())
+    })
+}
+
+/// Returns the pairs sorted by name. The sort is stable, so that the values of one name keep their
+/// order.
+fn sorted_pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
+    let mut pairs: Vec<_> = pairs(query).collect();
+    pairs.sort_by(|a, b| form_decode(a.name).cmp(form_decode(b.name)));
+    pairs.into_iter()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = Pair<'_>> {
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
-    let mut pairs: Vec<_> = pieces
-        .map(|piece| {
-            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            (form_decode(name), form_decode(value))
-        })
-        .collect();
-    // A stable sort: the values of one name keep their order.
-    pairs.sort_by(|a, b| a.0.cmp(&b.0));
-    pairs
+    pieces.map(|piece| {
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        Pair { name, value }
+    })
 }
 
-/// As HTML forms write it, and every event that carries a decoded query: `+` is a space.
-fn form_decode(text: &str) -> Vec<u8> {
+/// One name and its value. Compared in decoded bytes, since a lossy decoder would make different
+/// queries equal.
+struct Pair<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+impl PartialEq for Pair<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        form_decode(self.name).eq(form_decode(other.name))
+            && form_decode(self.value).eq(form_decode(other.value))
+    }
+}
+
+/// Decodes as HTML forms are, and as every event with a decoded query: `+` is a space.
+fn form_decode(text: &str) -> impl Iterator<Item = u8> {
     let plus_as_space = |octet| match octet {
         Octet::Delimiter(b'+') => b' ',
         Octet::Delimiter(byte) | Octet::Data(byte) => byte,
     };
-    octets(text).map(plus_as_space).collect()
+    octets(text).map(plus_as_space)
 }
 
 /// One octet of a URL, written as one byte or as `%XX`. A delimiter differs from its encoding, which

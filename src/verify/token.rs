@@ -1,4 +1,4 @@
-//! The compact JWT: split, its MAC over the raw text, and only then its base64 and JSON.
+//! The compact JWT: splits it, checks the MAC over its raw text, and only then its JOSE header.
 
 use std::mem::MaybeUninit;
 
@@ -7,51 +7,71 @@ use serde_json::value::RawValue;
 
 use super::{SigningKeys, VerifyError, base64url, json, keys::SigningKey};
 
-/// QStash's tokens are under 1 KiB; more than this is not worth a MAC.
+/// The longest token for up to 16 keys. QStash's tokens are under 1 KiB plus the URL.
 const MAX_LENGTH: usize = 8 * 1024;
+/// The longest token for any number of keys.
+const MAX_LENGTH_FOR_MANY_KEYS: usize = 2 * 1024;
+/// How many bytes a forged token may make a receiver hash, between those two limits.
+const MAX_HASHED: usize = 128 * 1024;
 
-/// `{"alg":"HS256","typ":"JWT"}`, as every token of QStash starts: known to be good.
-const USUAL_HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
+/// `{"alg":"HS256","typ":"JWT"}`, with which every token of QStash starts.
+const CANONICAL_HEADER: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
 
-/// The claims out of a token that one of the keys signed, still encoded.
-///
-/// Having them proves that the MAC is good and that the header asks for nothing but HS256.
-pub(super) struct SignedClaims<'a> {
-    encoded: &'a str,
-    pub(super) key: &'a SigningKey,
+/// A token split into its segments, of which only the signature is decoded.
+pub(crate) struct Token<'a> {
+    /// `header.claims`, the text that is signed.
+    message: &'a str,
+    header: &'a str,
+    claims: &'a str,
+    signature: [u8; 32],
 }
 
-impl SignedClaims<'_> {
-    /// The JSON text, in `buffer` if there is room for it, else in `overflow`.
-    pub(super) fn decode<'b>(
+impl<'a> Token<'a> {
+    /// Splits a token. `keys` tells how many keys it will be checked with.
+    pub(crate) fn parse(text: &'a str, keys: impl FnOnce() -> usize) -> Result<Self, VerifyError> {
+        if text.len() > MAX_LENGTH_FOR_MANY_KEYS {
+            let limit = MAX_HASHED / keys().max(1);
+            let limit = limit.clamp(MAX_LENGTH_FOR_MANY_KEYS, MAX_LENGTH);
+            if text.len() > limit {
+                return Err(VerifyError::TokenTooLong { length: text.len(), limit });
+            }
+        }
+        let (message, header, claims, signature) =
+            split(text).ok_or(VerifyError::NotThreeSegments)?;
+        let signature = base64url::decode_32(signature)
+            .ok_or(VerifyError::InvalidEncoding { segment: "signature" })?;
+        Ok(Self { message, header, claims, signature })
+    }
+
+    /// Returns the claims, still encoded, if one of `keys` made the signature.
+    pub(crate) fn authenticate<'k>(&self, keys: &'k SigningKeys) -> Option<SignedToken<'a, 'k>> {
+        let key = keys.find(self.message.as_bytes(), &self.signature)?;
+        Some(SignedToken { header: self.header, claims: self.claims, key })
+    }
+}
+
+/// A token whose MAC is valid.
+pub(crate) struct SignedToken<'a, 'k> {
+    header: &'a str,
+    claims: &'a str,
+    pub(super) key: &'k SigningKey,
+}
+
+impl SignedToken<'_, '_> {
+    /// Checks the JOSE header, and decodes the claims into `buffer` if they fit, else into `overflow`.
+    pub(super) fn decode_claims<'b>(
         &self,
         buffer: &'b mut [MaybeUninit<u8>],
         overflow: &'b mut Vec<u8>,
     ) -> Result<&'b [u8], VerifyError> {
-        decode(self.encoded, "claims", buffer, overflow)
+        if self.header != CANONICAL_HEADER {
+            check_header(decode(self.header, "header", &mut [], &mut Vec::new())?)?;
+        }
+        decode(self.claims, "claims", buffer, overflow)
     }
 }
 
-pub(super) fn authenticate<'a>(
-    token: &'a str,
-    keys: &'a SigningKeys,
-) -> Result<SignedClaims<'a>, VerifyError> {
-    if token.len() > MAX_LENGTH {
-        return Err(VerifyError::TokenTooLong { length: token.len() });
-    }
-    let (message, header, claims, signature) = split(token).ok_or(VerifyError::NotThreeSegments)?;
-
-    let signature = base64url::decode_32(signature)
-        .ok_or(VerifyError::InvalidEncoding { segment: "signature" })?;
-    let key = keys.find(message.as_bytes(), &signature).ok_or(VerifyError::SignatureMismatch)?;
-
-    if header != USUAL_HEADER {
-        check_header(decode(header, "header", &mut [], &mut Vec::new())?)?;
-    }
-    Ok(SignedClaims { encoded: claims, key })
-}
-
-/// `header.claims` (what is signed), `header`, `claims`, `signature`.
+/// `header.claims`, `header`, `claims`, `signature`.
 fn split(token: &str) -> Option<(&str, &str, &str, &str)> {
     let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
     let (first, second) = (dots.next()?, dots.next()?);

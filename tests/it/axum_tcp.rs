@@ -43,7 +43,7 @@ impl Receiver {
         };
         let app = Router::new()
             .route("/hook", post(echo))
-            .layer(layer)
+            .layer(layer.body_limit(LIMIT))
             .layer(DefaultBodyLimit::disable());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

@@ -3,7 +3,10 @@
 use std::{
     fmt::Debug,
     io::Write,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,8 +17,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qstash::{
-    Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, UnsignedDelivery, Verifier,
-    non_retryable, retry_after,
+    Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, SigningKeysHandle, UnsignedDelivery,
+    Verifier, non_retryable, retry_after,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -196,7 +199,10 @@ async fn handlers_can_answer_never_and_later() {
     let whole: Response<String> = retry_after(Duration::from_secs(60), "busy");
     assert_eq!(whole.headers()["retry-after"], "60");
     let longest: Response<String> = retry_after(Duration::MAX, "busy");
-    assert_eq!(longest.headers()["retry-after"], u64::MAX.to_string());
+    // QStash ignores what is above one day, and would use its own backoff.
+    assert_eq!(longest.headers()["retry-after"], "86400");
+    let a_day: Response<String> = retry_after(Duration::from_secs(86_400), "busy");
+    assert_eq!(a_day.headers()["retry-after"], "86400");
 
     let app = Router::new()
         .route("/hook", post(async || non_retryable::<axum::body::Body>("never").into_response()))
@@ -288,22 +294,19 @@ async fn one_event_for_each_request_with_stable_fields() {
     assert_eq!(
         log.lines()[1..],
         [
-            r#" WARN tower_qstash: rejected a QStash delivery reason=no configured signing key made this signature; compare both keys with the QStash console message_id="msg_7""#
+            r#" WARN tower_qstash: rejected a request that QStash did not sign code="signature_mismatch" reason=no configured signing key made this signature; compare both keys with the QStash console method="POST" path="/hook""#
         ]
     );
 
     let elsewhere = current().token("https://elsewhere.example/x", b"Hello", now()).sign();
-    let mut request = delivery(&current());
+    let mut request = with_id(delivery(&current()));
     request.headers_mut().insert("upstash-signature", elsewhere.parse().unwrap());
     status(&app, request).await;
-    let lines = log.lines();
-    assert_eq!(lines.len(), 3, "{lines:?}");
-    assert!(
-        lines[2].ends_with(
-            r#"sub="https://elsewhere.example/x" expected_url="https://api.example.com/hook""#
-        ),
-        "{}",
-        lines[2]
+    assert_eq!(
+        log.lines()[2..],
+        [
+            r#" WARN tower_qstash: rejected a QStash delivery code="subject_mismatch" reason=the message was published to another URL (claim sub); compare it with the public URL configured here method="POST" path="/hook" sub="https://elsewhere.example/x" expected_url="https://api.example.com/hook" message_id="msg_7""#
+        ]
     );
 }
 
@@ -331,6 +334,7 @@ async fn every_rejection_is_one_event() {
         assert_eq!(lines.len(), index + 1, "{lines:?}");
         let line = lines.last().unwrap();
         assert!(line.contains("WARN") && line.contains("reason="), "{line}");
+        assert!(line.contains("code=") && line.contains(r#"path="/hook""#), "{line}");
         assert!(line.contains(reason), "{line}");
     }
 }
@@ -459,5 +463,191 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
         for segment in signature.split('.').filter(|segment| segment.len() > 20) {
             assert!(!printed.contains(segment), "a segment of a token was printed: {segment}");
         }
+    }
+}
+
+/// Whoever owns a key can sign any URL: a tenant's key counts only for the tenant's own.
+#[tokio::test]
+async fn keys_of_another_account_are_bound_to_its_url() {
+    const TENANT_URL: &str = "https://api.example.com/tenants/7";
+    let base = |url: &str| PublicUrl::base(url).unwrap();
+    let tenant_keys =
+        SigningKeysHandle::new(SigningKeys::single("tenant 7", "sig_tenant").unwrap());
+    let layer = QStashVerifyLayer::new(keys(), PublicUrl::exact(URL).unwrap())
+        .also(tenant_keys.clone(), base(TENANT_URL).also(base("https://tenant.example")))
+        .clock(now);
+    let app = Router::new().fallback(async |claims: Claims| claims.key().to_owned()).layer(layer);
+    let outcome = async |signer: &Signer, url: &str, target: &str| {
+        let token = signer.token(url, b"Hello", now()).sign();
+        let request = Request::post(target).header("upstash-signature", token);
+        let response =
+            app.clone().oneshot(request.body(Body::from("Hello")).unwrap()).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    };
+    let tenant = Signer::new("sig_tenant").unwrap();
+    assert_eq!(outcome(&current(), URL, "/hook").await, (200, "current".into()));
+    let own = "https://tenant.example/tenants/7/x";
+    assert_eq!(outcome(&tenant, own, "/tenants/7/x").await, (200, "tenant 7".into()));
+    // Each at the other's, and a tenant at an endpoint of nobody.
+    for (signer, url, target) in [
+        (&tenant, URL, "/hook"),
+        (&tenant, "https://api.example.com/admin", "/admin"),
+        (&current(), own, "/tenants/7/x"),
+    ] {
+        let (status, answer) = outcome(signer, url, target).await;
+        assert!(status == 400 && answer.contains("subject_mismatch"), "{url}: {answer}");
+    }
+    let (_, answer) = outcome(&stranger(), URL, "/hook").await;
+    assert!(answer.contains("signature_mismatch"), "{answer}");
+
+    // Its keys roll on their own.
+    tenant_keys.replace(SigningKeys::single("tenant 7", "sig_rolled").unwrap());
+    assert_eq!(outcome(&tenant, own, "/tenants/7/x").await.0, 400);
+    let rolled = Signer::new("sig_rolled").unwrap();
+    assert_eq!(outcome(&rolled, own, "/tenants/7/x").await.0, 200);
+    assert_eq!(outcome(&current(), URL, "/hook").await.0, 200);
+}
+
+/// An account may be given twice, for two URLs.
+#[tokio::test]
+async fn the_same_keys_for_two_urls_are_accepted_at_both() {
+    let exact = |url: &str| PublicUrl::exact(url).unwrap();
+    let layer = QStashVerifyLayer::new(keys(), exact("https://a.example/hook"))
+        .also(keys(), exact(URL))
+        .clock(now);
+    assert_eq!(status(&app(layer), delivery(&current())).await, StatusCode::OK);
+}
+
+/// What nobody has signed is cut, and nothing of it but method and path is logged.
+#[tokio::test]
+async fn a_client_cannot_flood_the_log() {
+    let log = Log::capture();
+    let long = "x".repeat(380_000);
+    let target = format!("/{}", "p".repeat(60_000));
+    let with_long_header = |signer: Option<Signer>, target: &str| {
+        let mut request = Request::post(target).body(Body::from("Hello")).unwrap();
+        if let Some(signer) = signer {
+            let token = signer.token(&format!("{BASE}{target}"), b"Hello", now()).sign();
+            request.headers_mut().insert("upstash-signature", token.parse().unwrap());
+        }
+        request.headers_mut().insert("upstash-message-id", long.parse().unwrap());
+        request.headers_mut().insert("user-agent", long.parse().unwrap());
+        request
+    };
+    let app = Router::new().fallback(async || "done").layer(layer());
+    for signer in [None, Some(stranger())] {
+        status(&app, with_long_header(signer, &target)).await;
+        let line = log.lines().pop().unwrap();
+        assert!(line.len() < 700 && !line.contains("xx"), "{line}");
+        assert!(line.contains("rejected a request that QStash did not sign"), "{line}");
+        assert!(line.contains(&format!("path=\"/{}\"", "p".repeat(255))), "{line}");
+    }
+    // Signed, yet most of it by nobody.
+    for (signer, target) in [(current(), "/hook"), (current(), "/other")] {
+        let mut request = with_long_header(Some(signer), target);
+        *request.uri_mut() = "/hook".parse().unwrap();
+        status(&app, request).await;
+        let line = log.lines().pop().unwrap();
+        assert!(line.contains(&format!("message_id=\"{}\"", "x".repeat(256))), "{line}");
+        assert!(line.len() < 1_000, "{line}");
+    }
+    // Cut between characters, not within one.
+    let signer = current();
+    let jti = format!("{}{}", "a".repeat(255), "é".repeat(100));
+    let token = signer.token(URL, b"Hello", now()).claim("jti", jti);
+    status(&app, token.request().unwrap()).await;
+    let line = log.lines().pop().unwrap();
+    assert!(line.contains(&format!("jti=\"{}\"", "a".repeat(255))), "{line}");
+}
+
+/// An operator with two routes can tell which one was called, also behind a nest.
+#[tokio::test]
+async fn a_rejection_is_logged_with_the_whole_path() {
+    let log = Log::capture();
+    let routes = Router::new().route("/hook", post(async || "done")).layer(layer());
+    let app = Router::new().nest("/api/v1", routes);
+    status(&app, Request::post("/api/v1/hook?secret=1").body(Body::empty()).unwrap()).await;
+    let line = log.lines().pop().unwrap();
+    assert!(line.contains(r#"path="/api/v1/hook""#) && !line.contains("secret"), "{line}");
+    assert!(!line.contains("QStash delivery"), "nothing says that QStash sent it: {line}");
+}
+
+#[tokio::test]
+async fn query_values_are_logged_only_when_asked_for() {
+    const SUBJECT: &str = "https://user:pass@api.example.com/x?tenant=secret&flag";
+    for (ask, sub, expected_url) in [
+        (
+            false,
+            "https://***@api.example.com/x?tenant=***&flag",
+            "https://api.example.com/hook?token=***",
+        ),
+        (
+            true,
+            "https://***@api.example.com/x?tenant=secret&flag",
+            "https://api.example.com/hook?token=abc",
+        ),
+    ] {
+        let log = Log::capture();
+        let layer = if ask { layer().log_query_values(true) } else { layer() };
+        let app = Router::new().fallback(async || "done").layer(layer);
+        let token = current().token(SUBJECT, b"Hello", now()).sign();
+        let request = Request::post("/hook?token=abc").header("upstash-signature", token);
+        status(&app, request.body(Body::from("Hello")).unwrap()).await;
+        let line = log.lines().pop().unwrap();
+        let urls = format!("sub=\"{sub}\" expected_url=\"{expected_url}\"");
+        assert!(line.contains(&urls), "{line}");
+
+        let token = current().token(&format!("{URL}?token=abc"), b"Hello", now()).sign();
+        let request = Request::post("/hook?token=abc").header("upstash-signature", token);
+        status(&app, request.body(Body::from("Hello")).unwrap()).await;
+        let line = log.lines().pop().unwrap();
+        let value = if ask { "abc" } else { "***" };
+        assert!(line.contains(&format!("sub=\"{URL}?token={value}\"")), "{line}");
+    }
+}
+
+/// A roll concerns every delivery, and must not bury the rest of the log.
+#[tokio::test]
+async fn a_roll_is_warned_of_once_a_minute_for_each_key() {
+    let log = Log::capture();
+    let seconds = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&seconds);
+    let keys = keys().also(SigningKeys::labelled("other", "sig_other_1", "sig_other_2").unwrap());
+    let layer = QStashVerifyLayer::new(keys, PublicUrl::base(BASE).unwrap())
+        .clock(move || now() + Duration::from_secs(clock.load(Ordering::Relaxed)));
+    // Clones and services share the interval.
+    let apps = [app(layer.clone()), app(layer.body_limit(100))];
+    let others = Signer::new("sig_other_2").unwrap();
+    let mut warnings = Vec::new();
+    for second in [0, 1, 59, 60, 61, 119, 120, 30] {
+        seconds.store(second, Ordering::Relaxed);
+        for app in &apps {
+            for signer in [next(), others.clone()] {
+                assert_eq!(status(app, delivery(&signer)).await, StatusCode::OK);
+            }
+        }
+        let rolled = log.lines().iter().filter(|line| line.contains("keys were rolled")).count();
+        warnings.push(rolled);
+    }
+    // The last time is of a clock that was set back.
+    assert_eq!(warnings, [2, 2, 2, 4, 4, 4, 6, 8]);
+}
+
+/// Some platforms have no clock, and a stranger must not make a receiver ask for it.
+#[tokio::test]
+async fn the_clock_is_read_only_for_a_token_with_a_valid_mac() {
+    let broken = layer().clock(|| panic!("there is no clock"));
+    let app = app(broken);
+    let token = |signer: &Signer| signer.token(URL, b"Hello", now());
+    let forged = token(&stranger()).sign();
+    let elsewhere = current().token("https://elsewhere.example", b"Hello", now()).sign();
+    let issuer = token(&current()).claim("iss", "x").sign();
+    for signature in ["x", "a.b.c", "..", &forged, &elsewhere, &issuer] {
+        let request = Request::post("/hook").header("upstash-signature", signature);
+        assert_eq!(
+            status(&app, request.body(Body::from("Hello")).unwrap()).await,
+            400,
+            "{signature}"
+        );
     }
 }

@@ -19,6 +19,21 @@ fn verify(token: &str) -> Result<(), VerifyError> {
     Verifier::new(keys()).verify(token, URL, BODY, now()).map(drop)
 }
 
+/// `ok`, or the error's code and what it names: `missing_claim exp`.
+fn outcome<T>(result: Result<T, VerifyError>) -> String {
+    let Err(error) = result else { return "ok".into() };
+    let named = match error {
+        VerifyError::InvalidEncoding { segment, .. } | VerifyError::InvalidJson { segment, .. } => {
+            Some(segment)
+        }
+        VerifyError::MissingClaim { claim, .. } | VerifyError::InvalidClaim { claim, .. } => {
+            Some(claim)
+        }
+        _ => None,
+    };
+    [Some(error.code()), named].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
@@ -121,7 +136,7 @@ fn genuine_tokens_of_every_shape_get_in() {
         ("a padded body hash", token(&current).claim("body", format!("{unpadded_hash}=")).sign()),
     ];
     for (shape, token) in shapes {
-        assert_eq!(verify(token), Ok(()), "{shape}");
+        assert_eq!(outcome(verify(token)), "ok", "{shape}");
     }
 }
 
@@ -150,47 +165,56 @@ fn malformed_tokens_stay_out() {
         format!("{header}.{claims}.{}{stray}", &signature[..42])
     };
 
-    let three = VerifyError::NotThreeSegments;
-    let encoding = |segment| VerifyError::InvalidEncoding { segment };
-    let mismatch = VerifyError::SignatureMismatch;
-    let tokens: &[(&str, String, VerifyError)] = &[
-        ("nothing", String::new(), three.clone()),
-        ("one segment", header.into(), three.clone()),
-        ("two segments", format!("{header}.{claims}"), three.clone()),
-        ("four segments", format!("{good}.{signature}"), three.clone()),
-        ("a dot too many", format!("{good}."), three.clone()),
-        ("a dot before", format!(".{good}"), three.clone()),
-        ("a double dot", format!("{header}..{claims}.{signature}"), three),
-        ("three empty segments", "..".into(), encoding("signature")),
-        ("no signature (alg none)", format!("{header}.{claims}."), encoding("signature")),
-        ("a padded signature", format!("{good}="), encoding("signature")),
-        ("stray bits in the signature", stray_bits, encoding("signature")),
-        ("a signature cut short", good[..good.len() - 1].into(), encoding("signature")),
+    let tokens: &[(&str, String, &str)] = &[
+        ("nothing", String::new(), "not_three_segments"),
+        ("one segment", header.into(), "not_three_segments"),
+        ("two segments", format!("{header}.{claims}"), "not_three_segments"),
+        ("four segments", format!("{good}.{signature}"), "not_three_segments"),
+        ("a dot too many", format!("{good}."), "not_three_segments"),
+        ("a dot before", format!(".{good}"), "not_three_segments"),
+        ("a double dot", format!("{header}..{claims}.{signature}"), "not_three_segments"),
+        ("three empty segments", "..".into(), "invalid_encoding signature"),
+        ("no signature (alg none)", format!("{header}.{claims}."), "invalid_encoding signature"),
+        ("a padded signature", format!("{good}="), "invalid_encoding signature"),
+        ("stray bits in the signature", stray_bits, "invalid_encoding signature"),
+        ("a signature cut short", good[..good.len() - 1].into(), "invalid_encoding signature"),
         (
             "a signature of 31 bytes",
             format!("{header}.{claims}.{}", "A".repeat(42)),
-            encoding("signature"),
+            "invalid_encoding signature",
         ),
         (
             "a signature of 33 bytes",
             format!("{header}.{claims}.{}", "A".repeat(44)),
-            encoding("signature"),
+            "invalid_encoding signature",
         ),
-        ("a signature twice", format!("{good}{signature}"), encoding("signature")),
-        ("standard base64", format!("{header}.{claims}.{}", "+".repeat(43)), encoding("signature")),
-        ("a space after", format!("{good} "), encoding("signature")),
-        ("a line break after", format!("{good}\n"), encoding("signature")),
-        ("a space before", format!(" {good}"), mismatch.clone()),
-        ("Bearer before", format!("Bearer {good}"), mismatch.clone()),
-        ("a signature of zeros", format!("{header}.{claims}.{}", "A".repeat(43)), mismatch.clone()),
-        ("segments swapped", format!("{claims}.{header}.{signature}"), mismatch.clone()),
-        ("a padded header", format!("{header}=.{claims}.{signature}"), mismatch.clone()),
-        ("claims cut short", format!("{header}.{}.{signature}", &claims[1..]), mismatch),
-        ("8 KiB and a byte", "a".repeat(8193), VerifyError::TokenTooLong { length: 8193 }),
-        ("8 KiB", "a".repeat(8192), VerifyError::NotThreeSegments),
+        ("a signature twice", format!("{good}{signature}"), "invalid_encoding signature"),
+        (
+            "standard base64",
+            format!("{header}.{claims}.{}", "+".repeat(43)),
+            "invalid_encoding signature",
+        ),
+        ("a space after", format!("{good} "), "invalid_encoding signature"),
+        ("a line break after", format!("{good}\n"), "invalid_encoding signature"),
+        ("a space before", format!(" {good}"), "signature_mismatch"),
+        ("Bearer before", format!("Bearer {good}"), "signature_mismatch"),
+        (
+            "a signature of zeros",
+            format!("{header}.{claims}.{}", "A".repeat(43)),
+            "signature_mismatch",
+        ),
+        ("segments swapped", format!("{claims}.{header}.{signature}"), "signature_mismatch"),
+        ("a padded header", format!("{header}=.{claims}.{signature}"), "signature_mismatch"),
+        (
+            "claims cut short",
+            format!("{header}.{}.{signature}", &claims[1..]),
+            "signature_mismatch",
+        ),
+        ("8 KiB and a byte", "a".repeat(8193), "token_too_long"),
+        ("8 KiB", "a".repeat(8192), "not_three_segments"),
     ];
     for (what, token, error) in tokens {
-        assert_eq!(verify(token).as_ref(), Err(error), "{what}");
+        assert_eq!(outcome(verify(token)), *error, "{what}");
     }
 }
 
@@ -201,89 +225,86 @@ fn signed_but_malformed_tokens_stay_out() {
     let claims = raw_claims(&token(&signer).sign());
     let raw = |header: &str, claims: &str| signer.sign_raw(header.as_bytes(), claims.as_bytes());
     let header = |header| raw(header, &claims);
-    let encoding = |segment| VerifyError::InvalidEncoding { segment };
-    let json = |segment| VerifyError::InvalidJson { segment };
-    let algorithm = VerifyError::UnsupportedAlgorithm;
     let good = token(&signer).sign();
     let [good_header, good_claims, _] = good.split('.').collect::<Vec<_>>()[..] else {
         panic!("a token has three segments");
     };
 
-    let tokens: &[(&str, String, VerifyError)] = &[
-        ("alg none", header(r#"{"alg":"none"}"#), algorithm.clone()),
-        ("alg HS512", header(r#"{"alg":"HS512"}"#), algorithm.clone()),
-        ("alg HS384", header(r#"{"alg":"HS384"}"#), algorithm.clone()),
-        ("alg RS256", header(r#"{"alg":"RS256"}"#), algorithm.clone()),
-        ("alg hs256", header(r#"{"alg":"hs256"}"#), algorithm.clone()),
-        ("alg with a space", header(r#"{"alg":"HS256 "}"#), algorithm.clone()),
-        ("alg empty", header(r#"{"alg":""}"#), algorithm.clone()),
-        ("alg a list", header(r#"{"alg":["HS256"]}"#), algorithm.clone()),
-        ("alg null", header(r#"{"alg":null}"#), algorithm.clone()),
-        ("no alg", header(r#"{"typ":"JWT"}"#), algorithm),
-        (
-            "crit",
-            header(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#),
-            VerifyError::CriticalHeader,
-        ),
-        ("crit empty", header(r#"{"alg":"HS256","crit":[]}"#), VerifyError::CriticalHeader),
-        ("crit null", header(r#"{"alg":"HS256","crit":null}"#), VerifyError::CriticalHeader),
-        ("alg twice", header(r#"{"alg":"HS256","alg":"HS256"}"#), json("header")),
-        ("a header list", header(r#"["HS256"]"#), json("header")),
-        ("a header text", header(r#""HS256""#), json("header")),
-        ("no header", header(""), json("header")),
-        ("a header cut short", header(r#"{"alg":"HS256""#), json("header")),
-        ("a header and more", header(r#"{"alg":"HS256"}{}"#), json("header")),
+    let tokens: &[(&str, String, &str)] = &[
+        ("alg none", header(r#"{"alg":"none"}"#), "unsupported_algorithm"),
+        ("alg HS512", header(r#"{"alg":"HS512"}"#), "unsupported_algorithm"),
+        ("alg HS384", header(r#"{"alg":"HS384"}"#), "unsupported_algorithm"),
+        ("alg RS256", header(r#"{"alg":"RS256"}"#), "unsupported_algorithm"),
+        ("alg hs256", header(r#"{"alg":"hs256"}"#), "unsupported_algorithm"),
+        ("alg with a space", header(r#"{"alg":"HS256 "}"#), "unsupported_algorithm"),
+        ("alg empty", header(r#"{"alg":""}"#), "unsupported_algorithm"),
+        ("alg a list", header(r#"{"alg":["HS256"]}"#), "unsupported_algorithm"),
+        ("alg null", header(r#"{"alg":null}"#), "unsupported_algorithm"),
+        ("no alg", header(r#"{"typ":"JWT"}"#), "unsupported_algorithm"),
+        ("crit", header(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#), "critical_header"),
+        ("crit empty", header(r#"{"alg":"HS256","crit":[]}"#), "critical_header"),
+        ("crit null", header(r#"{"alg":"HS256","crit":null}"#), "critical_header"),
+        ("alg twice", header(r#"{"alg":"HS256","alg":"HS256"}"#), "invalid_json header"),
+        ("a header list", header(r#"["HS256"]"#), "invalid_json header"),
+        ("a header text", header(r#""HS256""#), "invalid_json header"),
+        ("no header", header(""), "invalid_json header"),
+        ("a header cut short", header(r#"{"alg":"HS256""#), "invalid_json header"),
+        ("a header and more", header(r#"{"alg":"HS256"}{}"#), "invalid_json header"),
         (
             "claims cut short",
             raw(r#"{"alg":"HS256"}"#, &claims[..claims.len() - 1]),
-            json("claims"),
+            "invalid_json claims",
         ),
-        ("claims and more", raw(r#"{"alg":"HS256"}"#, &format!("{claims}x")), json("claims")),
-        ("no claims", raw(r#"{"alg":"HS256"}"#, ""), json("claims")),
+        (
+            "claims and more",
+            raw(r#"{"alg":"HS256"}"#, &format!("{claims}x")),
+            "invalid_json claims",
+        ),
+        ("no claims", raw(r#"{"alg":"HS256"}"#, ""), "invalid_json claims"),
         (
             "a claims list",
             raw(r#"{"alg":"HS256"}"#, r#"["Upstash","a",9e9,0,0,"j","b"]"#),
-            json("claims"),
+            "invalid_json claims",
         ),
-        ("claims null", raw(r#"{"alg":"HS256"}"#, "null"), json("claims")),
+        ("claims null", raw(r#"{"alg":"HS256"}"#, "null"), "invalid_json claims"),
         (
             "a claim twice",
             raw(r#"{"alg":"HS256"}"#, &claims.replacen('{', r#"{"exp":9999999999,"#, 1)),
-            json("claims"),
+            "invalid_json claims",
         ),
         (
             "claims that are not UTF-8",
             signer.sign_raw(HEADER, b"{\"sub\":\"\xFF\"}"),
-            json("claims"),
+            "invalid_json claims",
         ),
         (
             "a number beyond JSON",
             raw(r#"{"alg":"HS256"}"#, r#"{"exp":1e999}"#),
-            VerifyError::MissingClaim { claim: "iss" },
+            "missing_claim iss",
         ),
         (
             "a padded header",
             signer.sign_segments(&format!("{good_header}=.{good_claims}")),
-            encoding("header"),
+            "invalid_encoding header",
         ),
         (
             "a header with a space",
             signer.sign_segments(&format!(" {good_header}.{good_claims}")),
-            encoding("header"),
+            "invalid_encoding header",
         ),
         (
             "padded claims",
             signer.sign_segments(&format!("{good_header}.{good_claims}=")),
-            encoding("claims"),
+            "invalid_encoding claims",
         ),
         (
             "claims with a line break",
             signer.sign_segments(&format!("{good_header}.{good_claims}\n")),
-            encoding("claims"),
+            "invalid_encoding claims",
         ),
     ];
     for (what, token, error) in tokens {
-        assert_eq!(verify(token).as_ref(), Err(error), "{what}");
+        assert_eq!(outcome(verify(token)), *error, "{what}");
     }
 }
 
@@ -292,7 +313,7 @@ fn every_claim_is_held_to_its_type() {
     let signer = current();
     for claim in ["iss", "sub", "exp", "body"] {
         let missing = token(&signer).without_claim(claim).sign();
-        assert_eq!(verify(&missing), Err(VerifyError::MissingClaim { claim }));
+        assert_eq!(outcome(verify(&missing)), format!("missing_claim {claim}"));
     }
 
     let not_text: &[Value] = &[json!(null), json!(1), json!(true), json!(["Upstash"]), json!({})];
@@ -318,11 +339,7 @@ fn every_claim_is_held_to_its_type() {
     for (claim, values) in cases {
         for value in values {
             let token = token(&signer).claim(claim, value.clone()).sign();
-            assert_eq!(
-                verify(&token),
-                Err(VerifyError::InvalidClaim { claim }),
-                "{claim}: {value}"
-            );
+            assert_eq!(outcome(verify(&token)), format!("invalid_claim {claim}"), "{value}");
         }
     }
 }
@@ -332,7 +349,7 @@ fn claims_that_break_a_rule_stay_out() {
     let signer = current();
     for issuer in ["", "upstash", "Upstash ", "Upstash\0", "https://upstash.com"] {
         let token = token(&signer).claim("iss", issuer).sign();
-        assert_eq!(verify(&token), Err(VerifyError::IssuerMismatch), "{issuer}");
+        assert_eq!(outcome(verify(&token)), "issuer_mismatch", "{issuer}");
     }
     for subject in [
         "",
@@ -341,7 +358,7 @@ fn claims_that_break_a_rule_stay_out() {
         "http://api.example.com/hooks/resize",
     ] {
         let token = token(&signer).claim("sub", subject).sign();
-        assert_eq!(verify(&token), Err(VerifyError::SubjectMismatch), "{subject}");
+        assert_eq!(outcome(verify(&token)), "subject_mismatch", "{subject}");
     }
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     let not_a_hash = [
@@ -359,11 +376,11 @@ fn claims_that_break_a_rule_stay_out() {
     ];
     for value in not_a_hash {
         let token = token(&signer).claim("body", value.clone()).sign();
-        assert_eq!(verify(&token), Err(VerifyError::InvalidClaim { claim: "body" }), "{value}");
+        assert_eq!(outcome(verify(&token)), "invalid_claim body", "{value}");
     }
     let other_hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=";
     let token = token(&signer).claim("body", other_hash).sign();
-    assert_eq!(verify(&token), Err(VerifyError::BodyMismatch));
+    assert_eq!(outcome(verify(&token)), "body_mismatch");
 }
 
 #[test]
@@ -427,10 +444,10 @@ fn a_clock_before_1970_or_beyond_2200_is_a_clock() {
 fn an_expired_token_of_either_key_says_expired() {
     for signer in [current(), next()] {
         let error = verify(&token(&signer).claim("exp", NOW - 1).sign());
-        let Err(VerifyError::Expired { expires_at, now }) = error else { panic!("{error:?}") };
+        let Err(VerifyError::Expired { expires_at, now, .. }) = error else { panic!("{error:?}") };
         assert_eq!((expires_at.as_secs(), now.as_secs()), (NOW as i64 - 1, NOW as i64));
     }
-    assert_eq!(verify(&token(&stranger()).sign()), Err(VerifyError::SignatureMismatch));
+    assert_eq!(outcome(verify(&token(&stranger()).sign())), "signature_mismatch");
     // Before a roll, the key that has been rolled out is a stranger's.
     let swapped = Verifier::new(SigningKeys::new(NEXT_KEY, CURRENT_KEY).unwrap());
     assert!(swapped.verify(&token(&current()).sign(), URL, BODY, now()).is_ok());
@@ -454,11 +471,11 @@ fn the_order_of_the_checks_is_the_documented_one() {
         }
         verify(&token.sign())
     };
-    assert_eq!(all(0), Err(VerifyError::IssuerMismatch));
-    assert_eq!(all(1), Err(VerifyError::SubjectMismatch));
+    assert_eq!(outcome(all(0)), "issuer_mismatch");
+    assert_eq!(outcome(all(1)), "subject_mismatch");
     assert!(matches!(all(2), Err(VerifyError::NotYetValid { .. })));
     assert!(matches!(all(3), Err(VerifyError::Expired { .. })));
-    assert_eq!(all(4), Err(VerifyError::BodyMismatch));
+    assert_eq!(outcome(all(4)), "body_mismatch");
     assert_eq!(all(5), Ok(()));
 }
 
@@ -476,11 +493,11 @@ fn the_body_may_come_in_pieces() {
         assert!(token.finish().is_ok(), "cut at {cut}");
     }
 
-    assert_eq!(pending().finish(), Err(VerifyError::BodyMismatch), "no piece at all");
+    assert_eq!(outcome(pending().finish()), "body_mismatch", "no piece at all");
     let mut twice = pending();
     twice.update(BODY);
     twice.update(BODY);
-    assert_eq!(twice.finish(), Err(VerifyError::BodyMismatch));
+    assert_eq!(outcome(twice.finish()), "body_mismatch");
 
     let empty = current().token(URL, b"", now()).sign();
     assert!(verifier.verify_token(&empty, URL, now()).unwrap().finish().is_ok());
@@ -494,7 +511,7 @@ fn every_bit_of_the_body_counts() {
     for bit in 0..BODY.len() * 8 {
         let mut body = BODY.to_vec();
         body[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(verifier.verify(&signature, URL, &body, now()), Err(VerifyError::BodyMismatch));
+        assert_eq!(outcome(verifier.verify(&signature, URL, &body, now())), "body_mismatch");
     }
 }
 
@@ -564,7 +581,7 @@ fn development_keys_only_when_asked_for_by_name() {
         let mac = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).unwrap();
         let tag = mac.chain_update(message).finalize().into_bytes();
         let token = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag));
-        assert_eq!(verify(&token), Err(VerifyError::SignatureMismatch));
+        assert_eq!(outcome(verify(&token)), "signature_mismatch");
         let development = Verifier::new(SigningKeys::insecure_development_server());
         assert!(development.verify(&token, URL, BODY, now()).is_ok());
         assert!(development.verify(&genuine, URL, BODY, now()).is_err());
@@ -629,12 +646,12 @@ fn long_claims_get_in_and_longer_ones_stay_whole() {
         assert_eq!(claims.subject(), url);
         let other = format!("{url}b");
         let verdict = Verifier::new(keys()).verify(&token, &other, BODY, now());
-        assert_eq!(verdict, Err(VerifyError::SubjectMismatch));
+        assert_eq!(outcome(verdict), "subject_mismatch");
         // Spoilt at its end, with a good signature.
         let (message, _) = token.rsplit_once('.').unwrap();
         let spoilt = current().sign_segments(&format!("{message}!"));
         let verdict = Verifier::new(keys()).verify(&spoilt, &url, BODY, now());
-        assert_eq!(verdict, Err(VerifyError::InvalidEncoding { segment: "claims" }));
+        assert_eq!(outcome(verdict), "invalid_encoding claims");
     }
 }
 
