@@ -31,6 +31,30 @@ use pin_project_lite::pin_project;
 /// exactly those bytes; an implementation that returned other bytes would hand unverified ones to the
 /// inner service.
 ///
+/// ```compile_fail,E0277
+/// use bytes::Bytes;
+/// use http_body_util::Empty;
+/// use tower_qstash::RequestBody;
+///
+/// struct Lying(Empty<Bytes>);
+/// # impl http_body::Body for Lying {
+/// #     type Data = Bytes;
+/// #     type Error = std::convert::Infallible;
+/// #     fn poll_frame(
+/// #         self: std::pin::Pin<&mut Self>,
+/// #         _: &mut std::task::Context<'_>,
+/// #     ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+/// #         std::task::Poll::Ready(None)
+/// #     }
+/// # }
+///
+/// impl RequestBody for Lying {
+///     fn from_bytes(_: Bytes) -> Self {
+///         Self(Empty::new())
+///     }
+/// }
+/// ```
+///
 /// ```
 /// use bytes::Bytes;
 /// use http_body_util::Full;

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tower_qstash::{Signer, SigningKeys, Verifier};
 use tower_qstash_bench::{
-    CURRENT, Floor, SIZES, URL, ask_peer, body, now, peer, sign, sign_for_peer, verifier,
+    CURRENT, Floor, SIZES, STRANGER, URL, ask_peer, body, now, peer, sign, sign_for_peer, verifier,
 };
 
 fn core(criterion: &mut Criterion) {
@@ -27,5 +28,41 @@ fn core(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, core);
+/// The most that a client without a key, or with one token, can make the core do.
+fn worst(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("worst case");
+    for keys in [2, 16, 64, 2_000] {
+        let single =
+            |index| SigningKeys::single("key", &format!("sig_{index}")).expect("a good key");
+        let verifier =
+            Verifier::new((0..keys).map(single).reduce(SigningKeys::also).expect("keys"));
+        // The longest that is not refused for its length.
+        let length = (128 * 1024 / keys).clamp(2_048, 8_192);
+        let message = format!("{}.{}", "a".repeat(100), "a".repeat(length - 145));
+        let forged = signer(STRANGER).sign_segments(&message);
+        assert_eq!(forged.len(), length);
+        group.bench_function(BenchmarkId::new("longest forged token, keys", keys), |bencher| {
+            bencher.iter(|| verifier.verify(black_box(&forged), URL, b"", now()).is_err());
+        });
+    }
+    let pieces: Vec<_> = (0..500).map(|index| format!("n{index}={index}")).collect();
+    let url = format!("{URL}?{}", pieces.join("&"));
+    let reversed: Vec<_> = pieces.iter().rev().cloned().collect();
+    let other: Vec<_> = (0..10_000).map(|index| format!("n{index}={index}")).collect();
+    let token = signer(CURRENT).token(&url, b"", now()).sign();
+    for (what, query) in
+        [("the same", &pieces), ("reversed", &reversed), ("of 10,000 pieces", &other)]
+    {
+        let other = format!("{URL}?{}", query.join("&"));
+        group.bench_function(BenchmarkId::new("query of 500 pieces,", what), |bencher| {
+            bencher.iter(|| verifier().verify(black_box(&token), &other, b"", now()).is_ok());
+        });
+    }
+}
+
+fn signer(key: &str) -> Signer {
+    Signer::new(key).expect("a good key")
+}
+
+criterion_group!(benches, core, worst);
 criterion_main!(benches);

@@ -657,3 +657,67 @@ fn auto_traits() {
     let mut service = layer().layer(Strict { ready: true, calls: Arc::default() });
     send(&service.call(delivery(&current(), b"", BoxBody::new(Frames::default()))));
 }
+
+/// The table in the documentation of `Rejection` is the one place that lists the codes.
+#[test]
+fn every_code_is_in_the_table_with_its_status() {
+    let tables = include_str!("../../src/rejection.rs");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("/// | `"));
+    let rows = rows.filter_map(|row| {
+        let (code, rest) = row.split_once("` | ")?;
+        Some((code, rest.split(' ').next()?.parse::<u16>().ok()?))
+    });
+    let rows: std::collections::BTreeMap<_, _> = rows.collect();
+
+    let token = || current().token(&format!("{BASE}/hook"), b"Hello", now());
+    let verify = |token: String| {
+        let verifier = tower_qstash::Verifier::new(crate::support::keys());
+        verifier.verify(&token, &format!("{BASE}/hook"), b"Hello", now()).expect_err("invalid")
+    };
+    let verified = [
+        verify("a".repeat(8193)),
+        verify("a.b".into()),
+        verify("a.b.c".into()),
+        verify(current().sign_raw(b"[]", b"{}")),
+        verify(stranger().token(BASE, b"Hello", now()).sign()),
+        verify(token().header("alg", "none").sign()),
+        verify(token().header("crit", 1).sign()),
+        verify(token().without_claim("sub").sign()),
+        verify(token().claim("exp", "1").sign()),
+        verify(token().claim("iss", "x").sign()),
+        verify(token().claim("sub", "x").sign()),
+        verify(token().claim("nbf", NOW + 1).sign()),
+        verify(token().claim("exp", NOW).sign()),
+        verify(current().token(&format!("{BASE}/hook"), b"Hallo", now()).sign()),
+    ];
+    let mut rejections: Vec<_> = verified.map(Rejection::Verify).into();
+    rejections.extend([
+        Rejection::MissingSignature,
+        Rejection::DuplicateSignature,
+        Rejection::EmptySignature,
+        Rejection::NonAsciiSignature,
+        Rejection::RoutingMismatch,
+        Rejection::UnknownPublicUrl,
+        Rejection::BodyTooLargeForOuterLayer,
+        Rejection::BodyUnreadable(Arc::new(std::io::Error::other("x"))),
+    ]);
+    let found: std::collections::BTreeMap<_, _> = rejections
+        .iter()
+        .map(|rejection| (rejection.code(), rejection.status().as_u16()))
+        .chain([("body_too_large", 413)]) // Its limit makes it impossible to build here.
+        .collect();
+    assert_eq!(rows, found);
+}
+
+#[tokio::test]
+async fn the_callback_of_the_largest_free_message_fits_by_default() {
+    // Two bodies of 1 MB in base64, and 100 kB of the rest.
+    let largest = vec![b'x'; 2 * 1_000_000_usize.div_ceil(3) * 4 + 100_000];
+    for (size, status) in [(largest.len(), 200), (3 * 1024 * 1024, 200), (3 * 1024 * 1024 + 1, 413)]
+    {
+        let body = Bytes::from(vec![b'x'; size]);
+        let request = delivery(&current(), &body, Full::new(body.clone()));
+        let response = layer().layer(Inner::default().service()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{size}");
+    }
+}

@@ -10,6 +10,7 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
+mod stalled;
 mod stacks;
 
 #[path = "../support/lambda_events.rs"]

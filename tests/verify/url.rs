@@ -325,35 +325,52 @@ async fn a_base_may_have_a_prefix_and_does_not_run_into_the_host() {
 }
 
 #[test]
-fn what_is_no_public_url_is_refused_at_start_up_and_told_how_to_write_it() {
-    let not_a_url = [
-        "",
-        "/hooks",
-        "api.example.com/hooks",
-        "api.example.com:443",
-        "//api.example.com",
-        "ftp://api.example.com",
-        "https:/api.example.com",
-        "https://",
-        "https:///hooks",
-        "https://:443/",
-        "https://user@/",
-        "https://api.example.com:port/",
-        "https://api.example.com:+443/",
-        "https://api.example.com:65536/",
-        "https://[::1/",
-        "https://[::1]443/",
-        " https://api.example.com",
-        "https://api.example.com\n",
-        "https://api.example.com/a b",
-        r"https:\\api.example.com",
-        r"https://api.example.com\hooks",
+fn an_invalid_public_url_is_refused_with_its_problem_and_the_form_wanted() {
+    let invalid = [
+        ("", "is empty"),
+        ("\"https://api.example.com\"", "has quotation marks around it"),
+        ("https://api.example.com'", "has quotation marks around it"),
+        ("/hooks", "has no scheme"),
+        ("api.example.com/hooks", "has no scheme"),
+        ("api.example.com:443", "has no scheme"),
+        ("api.example.com/?to=https://b.example", "has no scheme"),
+        ("//api.example.com", "has no scheme"),
+        ("https:/api.example.com", "has no scheme"),
+        ("localhost:3000", "has no scheme"),
+        ("ftp://api.example.com", "has another scheme than http or https"),
+        ("htps://api.example.com", "has another scheme than http or https"),
+        ("https://", "has no host"),
+        ("https:///hooks", "has no host"),
+        ("https://:443/", "has no host"),
+        ("https://user@/", "has no host"),
+        ("https://api.example.com:port/", "has a port that is not a number below 65536"),
+        ("https://api.example.com:+443/", "has a port that is not a number below 65536"),
+        ("https://api.example.com:65536/", "has a port that is not a number below 65536"),
+        ("https://[::1]:x/", "has a port that is not a number below 65536"),
+        ("https://[::1/", "is malformed"),
+        ("https://[::1]443/", "is malformed"),
+        (" https://api.example.com", "contains white space or a control character"),
+        ("https://api.example.com\n", "contains white space or a control character"),
+        ("https://api.example.com/a b", "contains white space or a control character"),
+        ("https://api.example.com/\0", "contains white space or a control character"),
+        (r"https:\\api.example.com", "contains a backslash"),
+        (r"https://api.example.com\hooks", "contains a backslash"),
     ];
-    for url in not_a_url {
+    for (url, problem) in invalid {
         let error = PublicUrl::exact(url).unwrap_err().to_string();
-        assert!(error.contains("PublicUrl::exact") && error.contains("https://host/path"), "{url}");
+        let start = format!("the URL given to PublicUrl::exact {problem}; write the whole URL");
+        assert!(
+            error.starts_with(&start) && error.contains("https://api.example.com/hook"),
+            "{url}: {error}"
+        );
         let error = PublicUrl::base(url).unwrap_err().to_string();
-        assert!(error.contains("PublicUrl::base") && error.contains("https://host/path"), "{url}");
+        let start = format!("the URL given to PublicUrl::base {problem}; write the origin");
+        assert!(error.starts_with(&start), "{url}: {error}");
+        // Following the advice must not put a path in twice.
+        assert!(
+            error.contains("such as https://api.example.com: the path of each request is added"),
+            "{error}"
+        );
     }
     for url in
         ["https://api.example.com?a=b", "https://api.example.com/?", "https://api.example.com/#a"]
@@ -363,7 +380,7 @@ fn what_is_no_public_url_is_refused_at_start_up_and_told_how_to_write_it() {
         assert_eq!(format!("{error:?}"), error.to_string(), "what a main that returns it prints");
         let error = error.to_string();
         assert!(
-            error.contains("PublicUrl::base") && error.contains("has a query or a fragment"),
+            error.starts_with("the URL given to PublicUrl::base has a query or a fragment;"),
             "{url}"
         );
     }
