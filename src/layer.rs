@@ -48,15 +48,35 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Stacks
 ///
-/// "Above" is what sees the request earlier: the earlier layer of a `ServiceBuilder`, the later
-/// call of `Router::layer`.
+/// An outer layer sees the request earlier: the earlier layer of a `ServiceBuilder`, the later call
+/// of `Router::layer`.
 ///
 /// | layer | where |
 /// |---|---|
-/// | tracing, request ids, CORS, timeouts, compression of answers, caught panics, limits on concurrency, `from_fn` | above or below |
-/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | below, or above with one line: |
-/// | `RequestDecompressionLayer` | below: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
-/// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | above or below; in axum under a `HandleErrorLayer`, as ever |
+/// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
+/// | limits on concurrency | **inside**, see below |
+/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
+/// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
+/// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as ever |
+///
+/// A limit on concurrency belongs inside this layer, where a rejected request takes no place in it.
+/// Outside, a client that forges a token and then stalls holds its place for up to
+/// [`drain_timeout`](Self::drain_timeout), and one that repeats that holds all of them again and again.
+/// A verified delivery whose body stalls holds its place too, in either: set a timeout outside.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
+/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let stack = ServiceBuilder::new().layer(verify).layer(GlobalConcurrencyLimitLayer::new(8));
+/// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A layer that wraps the request's body:
 ///
 /// ```
 /// use axum::{Router, body::Body, extract::Request, routing::post};

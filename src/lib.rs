@@ -58,15 +58,17 @@
 //! 3. Its header has `alg` `HS256` and no `crit`.
 //! 4. Its claims have the right types; `iss`, `sub`, `exp` and `body` are present.
 //! 5. `iss` is `Upstash`.
-//! 6. `sub` is the URL that this request was sent to, according to your [`PublicUrl`].
+//! 6. `sub` is the URL that this request was sent to, according to your [`PublicUrl`], and the inner
+//!    service sees the path and query that were compared.
 //! 7. The time is at or after `nbf`, if there is one, and before `exp`, give or take the
 //!    [`clock_tolerance`](QStashVerifyLayer::clock_tolerance).
 //! 8. The body is no larger than the limit.
 //! 9. The body's SHA-256 is the claim `body`.
 //!
 //! Rules 1 to 7 are checked before the body is read, so a forged request costs at most one MAC for
-//! each key. When a request is rejected, about [`drain_limit`](QStashVerifyLayer::drain_limit)
-//! bytes of what is left of its body are read and thrown away, so that QStash sees the answer.
+//! each key. When a request is rejected, up to about [`drain_limit`](QStashVerifyLayer::drain_limit)
+//! bytes of the remaining body are discarded, for at most
+//! [`drain_timeout`](QStashVerifyLayer::drain_timeout), so that QStash receives the response.
 //!
 //! A request that passes them all, and one that does not:
 //!
@@ -112,21 +114,27 @@
 //! # Logs (feature `tracing`)
 //!
 //! One event for each request, with the target `tower_qstash`; it never contains a key, a token or a
-//! body.
+//! body. Install a subscriber, such as `tracing_subscriber::fmt().init()`, or nothing is logged.
 //!
 //! | field | `debug` accepted | `warn` rejected | |
 //! |---|---|---|---|
-//! | `reason` | | yes | the [`Rejection`]'s text |
+//! | `code` | | yes | the [`Rejection`]'s [code](Rejection#codes) |
+//! | `reason` | | yes | its text |
+//! | `method`, `path` | | yes | of the request; the path as the router saw it, without the query |
 //! | `key` | yes | | the signing key's label, such as `current` |
 //! | `jti` | if present | | the token's id |
 //! | `sub` | yes | on a mismatch | the URL that the message was published to |
 //! | `expected_url` | | on a mismatch | what the [`PublicUrl`] makes of the request |
-//! | `message_id` | if present | if present | `Upstash-Message-Id`, which is not signed |
+//! | `message_id` | if present | if the MAC is valid | `Upstash-Message-Id`, which is not signed |
 //! | `body_bytes` | yes | | the body's length |
 //!
-//! A second event, at `warn`, follows every delivery that was signed with a *next* key: the keys were
-//! rolled, and a second roll locks QStash out unless the configured keys follow first. An `error`
-//! event, with the `path` as the router saw it, says that a handler asked for [`Claims`] on a route without the
+//! A client chooses most of these, so each is cut to 256 bytes. Nothing but method and path is logged
+//! of a request without a valid MAC. URLs are logged as [`RedactedUrl`]s; see
+//! [`log_query_values`](QStashVerifyLayer::log_query_values).
+//!
+//! A second event, at `warn` and at most once a minute for each key, says that a delivery was signed
+//! with a *next* key: the keys were rolled, and a second roll locks QStash out unless the configured
+//! keys follow first. An `error` event says that a handler asked for [`Claims`] on a route without the
 //! layer.
 //!
 //! # Deployment
@@ -135,8 +143,8 @@
 //!   one delivery of your account could replay it at your other endpoints.
 //! - Nothing before this layer may change the body: decompression belongs below it. Which layer
 //!   goes where, and what cannot work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
-//! - A sender may be slow. Put a timeout and a limit on connections around the service, as for
-//!   any other.
+//! - A client may be slow. Put a timeout outside the layer, and limit the server's connections, as for
+//!   any other service.
 //!
 //! # Features
 //!

@@ -10,8 +10,8 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
-mod stalled;
 mod stacks;
+mod stalled;
 
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;

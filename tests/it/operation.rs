@@ -17,8 +17,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qstash::{
-    Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, SigningKeysHandle, UnsignedDelivery,
-    Verifier, non_retryable, retry_after,
+    Claims, MissingLayer, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, SigningKeysHandle,
+    UnsignedDelivery, Verifier, non_retryable, retry_after,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -172,7 +172,30 @@ async fn claims_without_the_layer_are_500_and_a_log_line() {
     assert!(text(response).await.contains("no QStashVerifyLayer"));
     let lines = log.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("ERROR") && lines[0].contains("QStashVerifyLayer"), "{lines:?}");
+    assert_eq!(
+        lines[0],
+        "ERROR tower_qstash: a handler asked for Claims on a route without QStashVerifyLayer code=\"missing_layer\" \
+         reason=this route has no QStashVerifyLayer, so the request is not verified; add the layer to the route, \
+         or to the router after the route method=\"POST\" path=\"/hook\""
+    );
+}
+
+/// Outside axum too, a handler that reads its claims fails closed.
+#[tokio::test]
+async fn claims_of_a_request_are_there_only_behind_the_layer() {
+    async fn handler(request: Request<Full<Bytes>>) -> Result<Response<String>, MissingLayer> {
+        Ok(Response::new(Claims::from_request(&request)?.subject().to_owned()))
+    }
+    let request = || current().token(URL, b"Hello", now()).request().unwrap();
+    let response = layer().layer(service_fn(handler)).oneshot(request()).await.unwrap();
+    assert_eq!(text(response).await, URL);
+
+    let log = Log::capture();
+    let error = service_fn(handler).oneshot(request()).await.unwrap_err();
+    assert!(error.to_string().contains("no QStashVerifyLayer"), "{error}");
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(r#"code="missing_layer""#), "{lines:?}");
 }
 
 #[tokio::test]
