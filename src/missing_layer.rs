@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{Request, request::Parts};
+use http::Request;
 
 use crate::{Claims, log};
 
@@ -57,7 +57,7 @@ impl Claims {
 
 /// Like [`Claims::from_request`], for the parts of a request.
 #[cfg(feature = "axum")]
-pub(crate) fn claims(parts: &Parts) -> Result<&Claims, MissingLayer> {
+pub(crate) fn claims(parts: &http::request::Parts) -> Result<&Claims, MissingLayer> {
     parts.extensions.get().ok_or_else(|| {
         log::missing_layer(&parts.method, crate::public_url::logged_path(parts));
         MissingLayer
