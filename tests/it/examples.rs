@@ -9,7 +9,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
 };
-use tower_qstash::Signer;
+use tower_qstash::{Signer, SigningKeys, Verifier};
 
 use crate::{
     process::{example, in_time},
@@ -235,14 +235,67 @@ async fn send_delivers_to_a_running_receiver() {
     }
 }
 
+/// A receiver that knows only its production URL, as a local one does in most setups.
+#[tokio::test]
+async fn send_signs_for_another_url_than_it_posts_to() {
+    let published = "https://api.example.com/webhook";
+    let receiver =
+        Receiver::start(&[], &[KEYS[0], KEYS[1], ("PUBLIC_URL", "https://api.example.com")]).await;
+    let url = format!("http://{}/webhook", receiver.address);
+
+    let cases: [(&[&str], &str); 4] = [
+        (&["--as", published, &url, "Hello"], "200 OK\n{\"message\":\"ok\"}\n"),
+        (&[&url, "Hello", "--as", published], "200 OK\n{\"message\":\"ok\"}\n"),
+        (&["--as", "https://api.example.com/other", &url, "Hello"], "400 Bad Request\n"),
+        (&[&url, "Hello"], "400 Bad Request\n"),
+    ];
+    for (arguments, start) in cases {
+        let output = run("send", arguments, &KEYS).await;
+        let printed = text(&output.stdout);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(printed.starts_with(start), "{arguments:?}: {printed}");
+    }
+    let log = receiver.stop().await;
+    assert!(log.contains(&format!("sub=\"{url}\" expected_url=\"{published}\"")), "{log}");
+}
+
+#[tokio::test]
+async fn send_prints_the_token_instead_of_delivering_it() {
+    let url = "https://api.example.com/webhook";
+    // Nothing listens there.
+    let arguments = ["--token", "--as", url, "http://127.0.0.1:9/", "-Hello"];
+    let output = run("send", &arguments, &KEYS).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    let token = printed.strip_suffix('\n').expect("a line");
+    let keys = SigningKeys::new(CURRENT_KEY, NEXT_KEY).expect("valid keys");
+    Verifier::new(keys).verify(token, url, b"-Hello", real_now()).expect("a valid token");
+}
+
+#[tokio::test]
+async fn send_prints_its_help_without_keys() {
+    for arguments in [&["--help"][..], &["-h"], &["--as", "https://a.example", "--help"]] {
+        let output = run("send", arguments, &[]).await;
+        let help = text(&output.stdout);
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+        assert!(help.starts_with("usage: "), "{help}");
+        for option in ["--as", "--dev-server", "--token", "--help"] {
+            assert!(help.contains(option), "{option} in {help}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn send_says_what_it_needs() {
-    let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+    let cases: [(&[&str], &[(&str, &str)], &str); 8] = [
         (&[], &KEYS, "usage: "),
         (&["http://127.0.0.1:9/", "a", "b"], &KEYS, "usage: "),
+        (&["--dev", "http://127.0.0.1:9/"], &KEYS, "unknown option --dev; usage: "),
+        (&["http://127.0.0.1:9/", "--as"], &KEYS, "--as needs the URL to sign for"),
+        (&["http://a b/"], &KEYS, "http://a b/: "),
         (&["http://127.0.0.1:9/"], &[], "set QSTASH_CURRENT_SIGNING_KEY"),
         (&["http://127.0.0.1:9/", "@/no/such/file"], &KEYS, "/no/such/file: "),
-        (&["http://127.0.0.1:9/", "Hello"], &KEYS, "http://127.0.0.1:9/ does not answer: "),
+        (&["http://127.0.0.1:9/", "Hello"], &KEYS, "http://127.0.0.1:9/ does not respond: "),
     ];
     for (arguments, variables, sentence) in cases {
         let output = run("send", arguments, variables).await;

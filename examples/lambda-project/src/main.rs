@@ -1,0 +1,25 @@
+//! A QStash receiver on AWS Lambda, behind a function URL.
+
+use lambda_http::{Body, Error, Request, Response, service_fn, tower::ServiceBuilder};
+use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
+use tracing_subscriber::EnvFilter;
+
+/// Runs the job. Only verified messages get here.
+async fn webhook(request: Request) -> Result<Response<Body>, Error> {
+    // The layer inserts the claims. Asking for them makes a forgotten layer an error.
+    let claims = request.extensions().get::<Claims>().ok_or("QStashVerifyLayer is missing")?;
+    tracing::info!(jti = claims.jwt_id(), bytes = request.body().len(), "running the job");
+
+    let response = Response::builder().header("content-type", "application/json");
+    Ok(response.body(r#"{"message":"ok"}"#.into())?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    // `RUST_LOG=info,tower_qstash=debug` also logs every accepted message.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+
+    let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::lambda_context());
+    lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
+}
