@@ -33,7 +33,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             eprintln!(
                 "WARNING: taking the local development server's published keys: anyone can sign with them"
             );
-            SigningKeys::insecure_development_server()
+            SigningKeys::dangerous_development_server()
         }
         _ => return Err("usage: cargo run --example axum -- [--dev-server]".into()),
     };

@@ -26,7 +26,7 @@ async fn webhook(request: Request) -> Result<Response<Body>, Error> {
 fn layer() -> Result<QStashVerifyLayer, Error> {
     let public_url = match env::var("PUBLIC_URL") {
         Ok(url) => PublicUrl::base(&url).map_err(|error| format!("PUBLIC_URL: {error}"))?,
-        Err(env::VarError::NotPresent) => PublicUrl::lambda_context(),
+        Err(env::VarError::NotPresent) => PublicUrl::from_lambda_context(),
         Err(error) => return Err(format!("PUBLIC_URL: {error}").into()),
     };
     Ok(QStashVerifyLayer::new(SigningKeys::from_env()?, public_url))

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let public_url = match env::var("PUBLIC_URL") {
         Ok(url) => PublicUrl::base(&url)?,
-        Err(env::VarError::NotPresent) => PublicUrl::lambda_context(),
+        Err(env::VarError::NotPresent) => PublicUrl::from_lambda_context(),
         Err(error) => return Err(error.into()),
     };
     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, public_url);

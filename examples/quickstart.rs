@@ -12,7 +12,7 @@ use axum::{Router, body::Bytes, routing::post};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, UnsignedToken};
+use tower_qstash::{Claims, DeliveryBuilder, PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
 
 const CURRENT: &str = "sig_quickstart_current";
 const NEXT: &str = "sig_quickstart_next";
@@ -85,8 +85,8 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
         [Signer::new(CURRENT)?, Signer::new(NEXT)?, Signer::new("sig_stranger")?];
     let now = SystemTime::now();
     let url = format!("{BASE}/webhook");
-    let hello = current.token(&url, b"Hello", now);
-    let sign = |signer: &Signer, body: &[u8]| signer.token(&url, body, now).sign();
+    let hello = current.delivery(&url, b"Hello", now);
+    let sign = |signer: &Signer, body: &[u8]| signer.delivery(&url, body, now).token();
     let large = vec![b'x'; 3 * 1024 * 1024 + 1];
     let binary: &[u8] = &[0, 159, 146, 150, 255];
 
@@ -104,7 +104,7 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
         status: StatusCode::BAD_REQUEST,
         reason: reason.into(),
     };
-    let elsewhere = current.token(&format!("{BASE}/admin"), b"Hello", now).sign();
+    let elsewhere = current.delivery(&format!("{BASE}/admin"), b"Hello", now).token();
     Ok(vec![
         accepted("signed with the current key", sign(&current, b"Hello"), b"Hello"),
         accepted("signed with the next key", sign(&next, b"Hello"), b"Hello"),
@@ -116,10 +116,10 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
             "body is not the one that was signed",
         ),
         rejected("the URL of another endpoint", &[elsewhere], "published to another URL"),
-        rejected("expired", &[hello.clone().claim("exp", EXPIRED).sign()], "expired at"),
+        rejected("expired", &[hello.clone().claim("exp", EXPIRED).token()], "expired at"),
         rejected(
             "not yet valid",
-            &[hello.clone().claim("nbf", FAR_AHEAD).sign()],
+            &[hello.clone().claim("nbf", FAR_AHEAD).token()],
             "not valid before",
         ),
         rejected("signed by a stranger", &[sign(&stranger, b"Hello")], "no configured signing key"),
@@ -130,11 +130,11 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
         ),
         rejected(
             "alg: none, signed with the key",
-            &[hello.clone().header("alg", "none").sign()],
+            &[hello.clone().header("alg", "none").token()],
             "alg is not HS256",
         ),
         rejected("no signature", &[], "header is missing"),
-        rejected("two signatures", &[hello.clone().sign(), hello.sign()], "more than one"),
+        rejected("two signatures", &[hello.clone().token(), hello.token()], "more than one"),
         Delivery {
             what: "a body over the limit",
             signatures: vec![sign(&current, &large)],
@@ -146,8 +146,8 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
 }
 
 /// What a verifier that believes `alg: none` would take: the token without its signature.
-fn unsigned(token: UnsignedToken) -> String {
-    let mut signed = token.sign();
+fn unsigned(token: DeliveryBuilder) -> String {
+    let mut signed = token.token();
     signed.truncate(signed.rfind('.').map_or(0, |dot| dot + 1));
     signed
 }

@@ -84,14 +84,14 @@ async fn send() -> Result<(), Box<dyn Error>> {
     let signed_url = options.signed_url.as_ref().unwrap_or(url);
 
     let signer = if options.dev_server {
-        Signer::insecure_development_server()
+        Signer::dangerous_development_server()
     } else {
         let key = env::var("QSTASH_CURRENT_SIGNING_KEY").map_err(
             |_| "set QSTASH_CURRENT_SIGNING_KEY to the receiver's, or give --dev-server to both",
         )?;
         Signer::new(&key)?
     };
-    let token = signer.token(signed_url, &body, SystemTime::now()).sign();
+    let token = signer.delivery(signed_url, &body, SystemTime::now()).token();
     if options.token_only {
         println!("{token}");
         return Ok(());

@@ -1,9 +1,9 @@
-//! Tower middleware that lets only genuine [Upstash QStash] deliveries through.
+//! Tower middleware that verifies [Upstash QStash] webhook signatures.
 //!
 //! QStash calls your service over HTTP and signs each call: the header `Upstash-Signature` is a
-//! JWT that vouches for the destination, the time and the body. [`QStashVerifyLayer`] checks it and
-//! hands the request on to your service, or rejects it. The same layer wraps an axum
-//! router, a `lambda_http` service, and any other Tower service over HTTP.
+//! JWT over the destination, the time and the body. [`QStashVerifyLayer`] verifies it and forwards the
+//! request to your service, or rejects it. The same layer wraps an axum router, a `lambda_http`
+//! service, and any other Tower service over HTTP.
 //!
 //! [Upstash QStash]: https://upstash.com/docs/qstash/howto/signature
 //!
@@ -35,23 +35,24 @@
 //!
 //! ```no_run
 //! use lambda_http::{Body, Error, Request, Response, service_fn, tower::ServiceBuilder};
-//! use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+//! use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
-//!     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::lambda_context());
+//!     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::from_lambda_context());
 //!     lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
 //! }
 //!
 //! async fn webhook(request: Request) -> Result<Response<Body>, Error> {
-//!     println!("{} bytes", request.body().len());
+//!     let claims = Claims::from_request(&request)?;
+//!     println!("{} was sent {} bytes", claims.subject(), request.body().len());
 //!     Ok(Response::new(r#"{"message":"ok"}"#.into()))
 //! }
 //! ```
 //!
 //! # The rules
 //!
-//! In this order; the first that is broken rejects the request:
+//! The checks run in this order. The first one that fails rejects the request:
 //!
 //! 1. There is exactly one `Upstash-Signature` header, of ASCII, not empty, at most 8 KiB.
 //! 2. It is a JWT of three segments, signed with HMAC-SHA256 and one of the [`SigningKeys`].
@@ -60,7 +61,7 @@
 //! 5. `iss` is `Upstash`.
 //! 6. `sub` is the URL that this request was sent to, according to your [`PublicUrl`], and the inner
 //!    service sees the path and query that were compared.
-//! 7. The time is at or after `nbf`, if there is one, and before `exp`, give or take the
+//! 7. The time is at or after `nbf`, if present, and before `exp`, give or take the
 //!    [`clock_tolerance`](QStashVerifyLayer::clock_tolerance).
 //! 8. The body is no larger than the limit.
 //! 9. The body's SHA-256 is the claim `body`.
@@ -70,7 +71,7 @@
 //! bytes of the remaining body are discarded, for at most
 //! [`drain_timeout`](QStashVerifyLayer::drain_timeout), so that QStash receives the response.
 //!
-//! A request that passes them all, and one that does not:
+//! A request that passes them all, and one that doesn't:
 //!
 //! ```
 //! use std::{convert::Infallible, time::SystemTime};
@@ -91,10 +92,10 @@
 //! }));
 //!
 //! let signer = Signer::new("sig_current")?;
-//! let token = signer.token("https://example.com/hook", "Hello", SystemTime::now()).sign();
+//! let token = signer.delivery("https://example.com/hook", "Hello", SystemTime::now()).token();
 //! let deliver = |body| {
 //!     let request = Request::post("/hook").header("Upstash-Signature", &token);
-//!     service.clone().oneshot(request.body(Full::from(body)).expect("a good request"))
+//!     service.clone().oneshot(request.body(Full::from(body)).expect("a valid request"))
 //! };
 //! assert_eq!(deliver("Hello").await?.status(), StatusCode::OK);
 //! assert_eq!(deliver("Hallo").await?.status(), StatusCode::BAD_REQUEST);
@@ -104,12 +105,12 @@
 //! # What is signed and what is not
 //!
 //! Signed: the destination URL, the body, the times and the token's id. **Not signed:** the method
-//! and every other header, `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
-//! `Upstash-Caller-Ip` and `Upstash-Region` among them. They are hints, never a reason to trust.
+//! and every other header, such as `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
+//! `Upstash-Caller-Ip` and `Upstash-Region`. Treat them as untrusted input.
 //!
-//! Delivery is at least once, and within its five minutes a token is good as often as it is
-//! presented: make handlers idempotent, by an id in the body, which is signed. A retry more than
-//! five minutes later has a new `jti`, and `Upstash-Message-Id` is not signed.
+//! Delivery is at least once, and a token stays valid for five minutes, however often it is
+//! presented: make handlers idempotent, by an id in the body, which is signed. A retry more than five
+//! minutes later has a new `jti`, and `Upstash-Message-Id` is not signed.
 //!
 //! # Logs (feature `tracing`)
 //!
@@ -139,65 +140,57 @@
 //!
 //! # Deployment
 //!
-//! - Set the [`PublicUrl`] yourself, never from `Host`, which the sender chooses: whoever receives
-//!   one delivery of your account could replay it at your other endpoints.
-//! - Nothing before this layer may change the body: decompression belongs below it. Which layer
-//!   goes where, and what cannot work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
+//! - Configure the [`PublicUrl`]. It can't be derived from the request, because the sender controls
+//!   `Host`: whoever receives one delivery of your account could replay it at your other endpoints.
+//! - Nothing outside this layer may change the body, so decompression belongs inside. Which layer goes
+//!   where, and what can't work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
 //! - A client may be slow. Put a timeout outside the layer, and limit the server's connections, as for
 //!   any other service.
 //!
 //! # Features
 //!
-//! None is on by default. `axum` and `lambda_http` also make [`PublicUrl`] use the original path
-//! where those frameworks keep it.
+//! None is on by default. No feature changes behavior, but for one thing: with `axum` and
+//! `lambda_http`, [`PublicUrl`] uses the original path where those frameworks keep it.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
-//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
-//! | `signer` | `Signer`, to test handlers without QStash |
+//! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::from_lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
+//! | `testing` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod answer;
-mod body;
-mod body_reader;
-mod delivery;
-mod env;
 #[cfg(feature = "axum")]
-mod extract;
+mod axum;
+mod delivery;
 #[cfg(not(feature = "lambda_http"))]
 mod feature;
-mod future;
-mod layer;
-mod log;
+mod keys;
+#[cfg(feature = "lambda_http")]
+mod lambda_http;
+mod middleware;
 mod missing_layer;
 mod public_url;
-mod rejection;
-mod rotation;
-mod service;
-#[cfg(feature = "signer")]
-mod signer;
+mod request_body;
+mod response;
+#[cfg(feature = "testing")]
+mod testing;
+mod url;
 mod verify;
 
-#[cfg(feature = "signer")]
-#[cfg_attr(docsrs, doc(cfg(feature = "signer")))]
-pub use crate::signer::{Signer, UnsignedToken};
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::testing::{DeliveryBuilder, Signer};
 pub use crate::{
-    answer::{non_retryable, retry_after},
-    body::{RequestBody, ResponseBody},
     delivery::UnsignedDelivery,
-    future::ResponseFuture,
-    layer::QStashVerifyLayer,
+    keys::{SigningKeyError, SigningKeys, SigningKeysHandle},
+    middleware::{QStashVerify, QStashVerifyLayer, Rejection, ResponseBody, ResponseFuture},
     missing_layer::MissingLayer,
     public_url::{PublicUrl, PublicUrlError},
-    rejection::Rejection,
-    rotation::SigningKeysHandle,
-    service::QStashVerify,
-    verify::{
-        Claims, NumericDate, RedactedUrl, SigningKeyError, SigningKeys, VerifiedToken, Verifier,
-        VerifyError,
-    },
+    request_body::RequestBody,
+    response::{non_retryable, retry_after},
+    url::RedactedUrl,
+    verify::{BodyVerifier, Claims, NumericDate, NumericDateOutOfRange, Verifier, VerifyError},
 };
 
 /// The examples of the README, compiled and run.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use http::Request;
+use http::{Extensions, Method, Request};
 
-use crate::{Claims, log};
+use crate::verify::Claims;
 
 /// The error returned where a handler asks for [`Claims`] on a route that no
 /// [`QStashVerifyLayer`](crate::QStashVerifyLayer) protects.
@@ -14,6 +14,11 @@ use crate::{Claims, log};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingLayer;
+
+impl MissingLayer {
+    /// The `code` of the log event, and of the response.
+    pub(crate) const CODE: &'static str = "missing_layer";
+}
 
 impl fmt::Display for MissingLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,17 +34,17 @@ impl std::error::Error for MissingLayer {}
 impl Claims {
     /// Returns the claims of a verified request.
     ///
-    /// A handler that reads them fails closed: should the layer ever be removed from its route, no
+    /// A handler that calls this fails closed: should the layer ever be removed from its route, no
     /// unverified request gets through, and the log says why.
     ///
     /// ```
-    /// use lambda_http::{Body, Error, Request, Response};
-    /// use tower_qstash::Claims;
+    /// use http::{Request, Response};
+    /// use tower_qstash::{Claims, MissingLayer};
     ///
-    /// async fn webhook(request: Request) -> Result<Response<Body>, Error> {
+    /// async fn webhook(request: Request<String>) -> Result<Response<String>, MissingLayer> {
     ///     let claims = Claims::from_request(&request)?;
     ///     println!("{:?} was published to {}", claims.jwt_id(), claims.subject());
-    ///     Ok(Response::new(r#"{"message":"ok"}"#.into()))
+    ///     Ok(Response::new("done".to_owned()))
     /// }
     /// ```
     ///
@@ -48,18 +53,35 @@ impl Claims {
     /// [`MissingLayer`] for a request that didn't pass a
     /// [`QStashVerifyLayer`](crate::QStashVerifyLayer).
     pub fn from_request<B>(request: &Request<B>) -> Result<&Self, MissingLayer> {
-        request.extensions().get().ok_or_else(|| {
-            log::missing_layer(request.method(), request.uri().path());
-            MissingLayer
-        })
+        from_extensions(request.extensions(), request.method(), request.uri().path())
     }
 }
 
-/// Like [`Claims::from_request`], for the parts of a request.
-#[cfg(feature = "axum")]
-pub(crate) fn claims(parts: &http::request::Parts) -> Result<&Claims, MissingLayer> {
-    parts.extensions.get().ok_or_else(|| {
-        log::missing_layer(&parts.method, crate::public_url::logged_path(parts));
+/// Returns the claims in `extensions`, or logs the method and path of a request without them.
+pub(crate) fn from_extensions<'a>(
+    extensions: &'a Extensions,
+    method: &Method,
+    path: &str,
+) -> Result<&'a Claims, MissingLayer> {
+    extensions.get().ok_or_else(|| {
+        log(method, path);
         MissingLayer
     })
 }
+
+#[cfg(feature = "tracing")]
+fn log(method: &Method, path: &str) {
+    use crate::url::truncate;
+
+    tracing::error!(
+        target: "tower_qstash",
+        code = MissingLayer::CODE,
+        reason = %MissingLayer,
+        method = truncate(method.as_str()),
+        path = truncate(path),
+        "a handler asked for Claims on a route without QStashVerifyLayer"
+    );
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log(_: &Method, _: &str) {}

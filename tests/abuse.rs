@@ -155,7 +155,7 @@ fn now() -> SystemTime {
 async fn deliver(address: SocketAddr, client: usize) {
     let signer = Signer::new(KEY).expect("a good key");
     let rejected = [b'a'; REJECTED_BODY];
-    let forged = stranger().token(URL, rejected, now()).sign();
+    let forged = stranger().delivery(URL, rejected, now()).token();
     let mut connection = connect(address).await.expect("a connection");
     for number in (client..GENUINE).step_by(GENUINE_CLIENTS) {
         let chunked = number.is_multiple_of(2);
@@ -165,7 +165,7 @@ async fn deliver(address: SocketAddr, client: usize) {
         if forged_before {
             packet.extend(request(&forged, &rejected, chunked));
         }
-        packet.extend(request(&signer.token(URL, &body, now()).sign(), &body, chunked));
+        packet.extend(request(&signer.delivery(URL, &body, now()).token(), &body, chunked));
         connection.write_all(&packet).await.expect("the connection lives on");
         if forged_before {
             assert_eq!(status(&mut connection).await.expect("an answer"), 400);
@@ -178,7 +178,7 @@ async fn deliver(address: SocketAddr, client: usize) {
 
 async fn deliver_slowly(address: SocketAddr, client: usize) {
     let body: Vec<u8> = client.to_le_bytes().into_iter().cycle().take(GENUINE_BODY).collect();
-    let token = Signer::new(KEY).expect("a good key").token(URL, &body, now()).sign();
+    let token = Signer::new(KEY).expect("a good key").delivery(URL, &body, now()).token();
     let mut connection = connect(address).await.expect("a connection");
     for piece in request(&token, &body, true).chunks(KIB) {
         connection.write_all(piece).await.expect("the connection lives on");
@@ -207,13 +207,14 @@ struct Forged {
 impl Forged {
     fn new() -> Self {
         let signer = Signer::new(KEY).expect("a good key");
-        let genuine = request(&signer.token(URL, b"smuggled", now()).sign(), b"smuggled", false);
+        let genuine =
+            request(&signer.delivery(URL, b"smuggled", now()).token(), b"smuggled", false);
         let body: Vec<u8> = genuine.into_iter().cycle().take(FORGED_BODY).collect();
         let long_ago = now() - Duration::from_secs(300);
         let heads = [
-            stranger().token(URL, &body, now()).sign(),
-            signer.token(URL, &body, long_ago).sign(),
-            signer.token("https://api.example.com/other", &body, now()).sign(),
+            stranger().delivery(URL, &body, now()).token(),
+            signer.delivery(URL, &body, long_ago).token(),
+            signer.delivery("https://api.example.com/other", &body, now()).token(),
             "no.token.atall".to_owned(),
         ];
         Self { heads: heads.map(|token| head(&token, Some(FORGED_BODY))).into(), body }
@@ -246,7 +247,7 @@ async fn forge(address: SocketAddr, forged: &Forged, number: usize) -> bool {
 /// read.
 async fn replay(address: SocketAddr, number: usize) -> bool {
     static PIECE: [u8; 64 * KIB] = [b'a'; 64 * KIB];
-    let token = Signer::new(KEY).expect("a good key").token(URL, b"signed", now()).sign();
+    let token = Signer::new(KEY).expect("a good key").delivery(URL, b"signed", now()).token();
     let mut connection = connect(address).await.expect("a connection");
     let (length, expected) = match number % 2 {
         0 => (OVERSIZED_BODY, 413),
@@ -269,7 +270,7 @@ async fn replay(address: SocketAddr, number: usize) -> bool {
 
 /// Things that break off, or are no HTTP.
 async fn vandalise(address: SocketAddr, forged: &Forged, number: usize) {
-    let token = Signer::new(KEY).expect("a good key").token(URL, b"signed", now()).sign();
+    let token = Signer::new(KEY).expect("a good key").delivery(URL, b"signed", now()).token();
     let mut packet = Vec::new();
     match number % 5 {
         0 => packet.extend(b"\0\xff"),
@@ -285,7 +286,7 @@ async fn vandalise(address: SocketAddr, forged: &Forged, number: usize) {
             packet.extend(b"6\r\nsigned\r\nnonsense\r\n\r\n");
         }
         _ => {
-            let token = stranger().token(URL, b"small", now()).sign();
+            let token = stranger().delivery(URL, b"small", now()).token();
             packet.extend(request(&token, b"small", false));
             packet.extend(b"\0\xff\r\n\r\nPOST /hook HTTP/7\r\n:\r\n\r\n".repeat(100));
         }
@@ -310,7 +311,8 @@ async fn begin_and_stay(
     let mut connection = connect(address).await?;
     match number % 16 {
         0 => {
-            let token = Signer::new(KEY).expect("a good key").token(URL, b"signed", now()).sign();
+            let token =
+                Signer::new(KEY).expect("a good key").delivery(URL, b"signed", now()).token();
             connection.write_all(head(&token, None).as_bytes()).await?;
             connection.write_all(b"2\r\nsi\r\n").await?;
         }

@@ -18,7 +18,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, combinators::BoxBody};
 use tower::{Layer, Service};
 use tower_qstash::{
-    PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, Signer, SigningKeys, UnsignedToken,
+    DeliveryBuilder, PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, Signer, SigningKeys,
 };
 
 const URL: &str = "https://api.example.com/hook";
@@ -52,7 +52,7 @@ fn layer() -> QStashVerifyLayer {
 }
 
 fn request<B>(key: &str, signed: &[u8], body: B) -> Request<B> {
-    let token = Signer::new(key).expect("a good key").token(URL, signed, now()).sign();
+    let token = Signer::new(key).expect("a good key").delivery(URL, signed, now()).token();
     Request::post("/hook").header("upstash-signature", token).body(body).expect("a good request")
 }
 
@@ -211,27 +211,27 @@ fn an_undeclared_body_of_many_frames_grows_by_doubling_at_worst() {
 /// A rejected request with each reason that is found before the body is read, and with a body that
 /// is not there or large.
 fn rejected(
-    token: impl Fn(UnsignedToken) -> UnsignedToken,
+    token: impl Fn(DeliveryBuilder) -> DeliveryBuilder,
     key: &str,
 ) -> [[Request<Full<Bytes>>; 2]; 2] {
     [0, 1024 * 1024].map(|size| {
         let body = Bytes::from(vec![7; size]);
         [(); 2].map(|()| {
             let signer = Signer::new(key).expect("a good key");
-            let token = token(signer.token(URL, &body, now())).sign();
+            let token = token(signer.delivery(URL, &body, now())).token();
             let request = Request::post("/hook").header("upstash-signature", token);
             request.body(Full::new(body.clone())).expect("a good request")
         })
     })
 }
 
-/// Of the six, `http` takes five: three for the reason in the extensions, two for a header. The
-/// other one is the response's text.
+/// Of the seven, `http` takes five: three for the reason in the extensions, two for a header. The
+/// other two are the reason's text, and the JSON with it.
 #[test]
 fn a_rejection_allocates_only_its_answer_and_nothing_for_the_body() {
     for requests in rejected(|token| token, "sig_stranger") {
         let info = count(requests, false);
-        assert_eq!(info.count_total, 6, "{info:?}");
+        assert_eq!(info.count_total, 7, "{info:?}");
         assert!(info.bytes_total < 2_048, "{info:?}");
     }
 }

@@ -32,8 +32,12 @@ fn core(criterion: &mut Criterion) {
 fn worst(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("worst case");
     for keys in [2, 16, 64, 2_000] {
-        let single =
-            |index| SigningKeys::single("key", &format!("sig_{index}")).expect("a good key");
+        let single = |index| {
+            SigningKeys::from_key(&format!("sig_{index}"))
+                .expect("a good key")
+                .with_label("key")
+                .expect("a good key")
+        };
         let verifier =
             Verifier::new((0..keys).map(single).reduce(SigningKeys::also).expect("keys"));
         // The longest that is not refused for its length.
@@ -49,7 +53,7 @@ fn worst(criterion: &mut Criterion) {
     let url = format!("{URL}?{}", pieces.join("&"));
     let reversed: Vec<_> = pieces.iter().rev().cloned().collect();
     let other: Vec<_> = (0..10_000).map(|index| format!("n{index}={index}")).collect();
-    let token = signer(CURRENT).token(&url, b"", now()).sign();
+    let token = signer(CURRENT).delivery(&url, b"", now()).token();
     for (what, query) in
         [("the same", &pieces), ("reversed", &reversed), ("of 10,000 pieces", &other)]
     {

@@ -45,7 +45,7 @@ pub fn body(size: usize) -> Bytes {
 
 /// A token as QStash makes it.
 pub fn sign(key: &str, body: &[u8]) -> String {
-    Signer::new(key).expect("a good key").token(URL, body, now()).sign()
+    Signer::new(key).expect("a good key").delivery(URL, body, now()).token()
 }
 
 /// The core, with both keys.
@@ -160,7 +160,7 @@ impl Body for Frames {
 /// A token with one claim that breaks a rule.
 pub fn signed_with_claim(name: &str, value: serde_json::Value, body: &[u8]) -> String {
     let signer = Signer::new(CURRENT).expect("a good key");
-    signer.token(URL, body, now()).claim(name, value).sign()
+    signer.delivery(URL, body, now()).claim(name, value).token()
 }
 
 /// The verifier of qstash-rs, with both keys.
@@ -175,8 +175,8 @@ pub fn peer() -> qstash_rs::Receiver {
 /// clock to set, so its token is good for long.
 pub fn sign_for_peer(body: &[u8]) -> String {
     let signer = Signer::new(CURRENT).expect("a good key");
-    let token = signer.token(URL, body, now()).without_claim("aud");
-    token.claim("nbf", 1_700_000_000).claim("exp", 99_999_999_999_u64).sign()
+    let token = signer.delivery(URL, body, now()).without_claim("aud");
+    token.claim("nbf", 1_700_000_000).claim("exp", 99_999_999_999_u64).token()
 }
 
 /// Verifies with qstash-rs.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Sha384, Sha512};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tower_qstash::{Signer, UnsignedToken};
+use tower_qstash::{DeliveryBuilder, Signer};
 
 const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjSQeWd";
 const NEXT: &str = "sig_5NrzPWtoDs3SgcRMVuVjsJ4qDZvTxYfB";
@@ -71,8 +71,8 @@ fn signer(key: &str) -> Signer {
     Signer::new(key).expect("a good key")
 }
 
-fn token(signer: &Signer) -> UnsignedToken {
-    signer.token(URL, BODY, now())
+fn token(signer: &Signer) -> DeliveryBuilder {
+    signer.delivery(URL, BODY, now())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -86,24 +86,24 @@ fn claims_of(token: &str) -> String {
 
 fn genuine(vectors: &mut Vectors) {
     let (current, next) = (signer(CURRENT), signer(NEXT));
-    vectors.add("genuine/current key", token(&current).sign());
-    vectors.add("genuine/next key", token(&next).sign());
-    vectors.add("genuine/old token with nbf = iat", token(&current).claim("nbf", NOW).sign());
+    vectors.add("genuine/current key", token(&current).token());
+    vectors.add("genuine/next key", token(&next).token());
+    vectors.add("genuine/old token with nbf = iat", token(&current).claim("nbf", NOW).token());
     for claim in ["nbf", "iat", "jti", "aud"] {
-        vectors.add(format!("genuine/no {claim}"), token(&current).without_claim(claim).sign());
+        vectors.add(format!("genuine/no {claim}"), token(&current).without_claim(claim).token());
     }
-    vectors.add("genuine/aud a text", token(&current).claim("aud", "x").sign());
-    vectors.add("genuine/aud a list", token(&current).claim("aud", json!(["x"])).sign());
+    vectors.add("genuine/aud a text", token(&current).claim("aud", "x").token());
+    vectors.add("genuine/aud a list", token(&current).claim("aud", json!(["x"])).token());
     vectors
-        .add("genuine/another claim", token(&current).claim("region", json!({"a": null})).sign());
-    vectors.add("genuine/kid in the header", token(&current).header("kid", "1").sign());
-    vectors.add("genuine/typ at+jwt", token(&current).header("typ", "at+jwt").sign());
-    vectors.add("genuine/typ in lower case", token(&current).header("typ", "jwt").sign());
+        .add("genuine/another claim", token(&current).claim("region", json!({"a": null})).token());
+    vectors.add("genuine/kid in the header", token(&current).header("kid", "1").token());
+    vectors.add("genuine/typ at+jwt", token(&current).header("typ", "at+jwt").token());
+    vectors.add("genuine/typ in lower case", token(&current).header("typ", "jwt").token());
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     vectors
-        .add("genuine/body hash padded", token(&current).claim("body", format!("{hash}=")).sign());
-    vectors.add("genuine/body hash unpadded", token(&current).claim("body", hash).sign());
-    let claims = claims_of(&token(&current).sign());
+        .add("genuine/body hash padded", token(&current).claim("body", format!("{hash}=")).token());
+    vectors.add("genuine/body hash unpadded", token(&current).claim("body", hash).token());
+    let claims = claims_of(&token(&current).token());
     let header = br#"{"typ":"JWT","alg":"HS256"}"#;
     vectors.add("genuine/header in another order", current.sign_raw(header, claims.as_bytes()));
     let spaced = claims.replace(',', ", ").replace(':', ": ").replace(": //", "://");
@@ -126,7 +126,7 @@ fn genuine(vectors: &mut Vectors) {
         ("cut UTF-8", b"gr\xC3"),
     ];
     for (what, body) in bodies {
-        let signed = current.token(URL, body, now()).sign();
+        let signed = current.delivery(URL, body, now()).token();
         vectors.add(format!("genuine/body: {what}"), signed).body = hex(body);
     }
 }
@@ -134,7 +134,7 @@ fn genuine(vectors: &mut Vectors) {
 fn claims(vectors: &mut Vectors) {
     let current = signer(CURRENT);
     for claim in ["iss", "sub", "exp", "body"] {
-        vectors.add(format!("claims/no {claim}"), token(&current).without_claim(claim).sign());
+        vectors.add(format!("claims/no {claim}"), token(&current).without_claim(claim).token());
     }
     let values = [
         ("null", json!(null)),
@@ -149,13 +149,13 @@ fn claims(vectors: &mut Vectors) {
     for claim in ["iss", "sub", "exp", "nbf", "iat", "jti", "body"] {
         for (what, value) in &values {
             let name = format!("claims/{claim} {what}");
-            vectors.add(name, token(&current).claim(claim, value.clone()).sign());
+            vectors.add(name, token(&current).claim(claim, value.clone()).token());
         }
     }
     for issuer in
         ["upstash", "Upstash ", " Upstash", "Upstash\n", "https://upstash.com", "Upstash,x"]
     {
-        vectors.add(format!("claims/iss {issuer:?}"), token(&current).claim("iss", issuer).sign());
+        vectors.add(format!("claims/iss {issuer:?}"), token(&current).claim("iss", issuer).token());
     }
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     let hashes = [
@@ -170,9 +170,9 @@ fn claims(vectors: &mut Vectors) {
     ];
     for (what, value) in hashes {
         vectors
-            .add(format!("claims/body hash {what}"), token(&current).claim("body", value).sign());
+            .add(format!("claims/body hash {what}"), token(&current).claim("body", value).token());
     }
-    let text = claims_of(&token(&current).sign());
+    let text = claims_of(&token(&current).token());
     let header = br#"{"alg":"HS256","typ":"JWT"}"#;
     let raw = |claims: &str| current.sign_raw(header, claims.as_bytes());
     let twice = |claim: &str| text.replacen('{', &format!("{{{claim},"), 1);
@@ -200,9 +200,9 @@ fn times(vectors: &mut Vectors) {
             let exp = NOW as i64 - tolerance as i64 + offset;
             let nbf = NOW as i64 + tolerance as i64 + offset;
             let name = format!("times/exp {offset:+} s from its limit, tolerance {tolerance} s");
-            vectors.add(name, token(&current).claim("exp", exp).sign()).tolerance = tolerance;
+            vectors.add(name, token(&current).claim("exp", exp).token()).tolerance = tolerance;
             let name = format!("times/nbf {offset:+} s from its limit, tolerance {tolerance} s");
-            vectors.add(name, token(&current).claim("nbf", nbf).sign()).tolerance = tolerance;
+            vectors.add(name, token(&current).claim("nbf", nbf).token()).tolerance = tolerance;
         }
     }
     let extremes = [
@@ -221,19 +221,19 @@ fn times(vectors: &mut Vectors) {
     for (what, value) in extremes {
         for claim in ["exp", "nbf"] {
             let name = format!("times/{claim} {what}");
-            vectors.add(name, token(&current).claim(claim, value.clone()).sign());
+            vectors.add(name, token(&current).claim(claim, value.clone()).token());
         }
     }
     for offset in [-1_i64, 0, 150, 299, 300, 301, 86_400] {
         let name = format!("times/{offset} s after it was made");
-        let made_with_nbf = token(&current).claim("nbf", NOW).sign();
+        let made_with_nbf = token(&current).claim("nbf", NOW).token();
         vectors.add(name, made_with_nbf).time = NOW.saturating_add_signed(offset);
     }
 }
 
 fn segments(vectors: &mut Vectors) {
     let current = signer(CURRENT);
-    let good = token(&current).sign();
+    let good = token(&current).token();
     let parts: Vec<&str> = good.split('.').collect();
     let message = format!("{}.{}", parts[0], parts[1]);
     type Spoil = fn(&str) -> String;
@@ -290,7 +290,7 @@ fn segments(vectors: &mut Vectors) {
 }
 
 fn signature_of(signer: &Signer, url: &str) -> String {
-    let token = signer.token(url, BODY, now()).sign();
+    let token = signer.delivery(url, BODY, now()).token();
     token.rsplit('.').next().expect("a signature").into()
 }
 
@@ -342,8 +342,8 @@ fn algorithms(vectors: &mut Vectors) {
         "HS256,none",
     ] {
         let name = format!("algorithms/{algorithm:?} with an HMAC-SHA256");
-        vectors.add(name, token(&current).header("alg", algorithm).sign());
-        let unsigned = token(&current).header("alg", algorithm).sign();
+        vectors.add(name, token(&current).header("alg", algorithm).token());
+        let unsigned = token(&current).header("alg", algorithm).token();
         let unsigned = unsigned.rsplit_once('.').map(|(message, _)| format!("{message}."));
         vectors
             .add(format!("algorithms/{algorithm:?} unsigned"), unsigned.expect("three segments"));
@@ -356,9 +356,9 @@ fn algorithms(vectors: &mut Vectors) {
         ("an object", json!({})),
     ];
     for (what, algorithm) in others {
-        vectors.add(format!("algorithms/{what}"), token(&current).header("alg", algorithm).sign());
+        vectors.add(format!("algorithms/{what}"), token(&current).header("alg", algorithm).token());
     }
-    let claims = claims_of(&token(&current).sign());
+    let claims = claims_of(&token(&current).token());
     let raw = |header: &str| current.sign_raw(header.as_bytes(), claims.as_bytes());
     vectors.add("algorithms/missing", raw(r#"{"typ":"JWT"}"#));
     vectors.add("algorithms/twice, the last HS256", raw(r#"{"alg":"none","alg":"HS256"}"#));
@@ -367,7 +367,7 @@ fn algorithms(vectors: &mut Vectors) {
     vectors.add("algorithms/header no JSON", raw("HS256"));
 
     let message = |algorithm: &str| {
-        let token = token(&current).header("alg", algorithm).sign();
+        let token = token(&current).header("alg", algorithm).token();
         token.rsplit_once('.').expect("three segments").0.to_owned()
     };
     let (hs384, hs512) = (message("HS384"), message("HS512"));
@@ -387,16 +387,16 @@ fn algorithms(vectors: &mut Vectors) {
         ("alg", json!(["alg"])),
     ];
     for (what, crit) in crits {
-        vectors.add(format!("crit/{what}"), token(&current).header("crit", crit).sign());
+        vectors.add(format!("crit/{what}"), token(&current).header("crit", crit).token());
     }
-    let b64 = token(&current).header("crit", json!(["b64"])).header("b64", true).sign();
+    let b64 = token(&current).header("crit", json!(["b64"])).header("b64", true).token();
     vectors.add("crit/b64 and b64 true", b64);
 }
 
 fn keys(vectors: &mut Vectors) {
-    let good = token(&signer(CURRENT)).sign();
-    let with_next = token(&signer(NEXT)).sign();
-    let strangers = token(&signer(STRANGER)).sign();
+    let good = token(&signer(CURRENT)).token();
+    let with_next = token(&signer(NEXT)).token();
+    let strangers = token(&signer(STRANGER)).token();
     vectors.add("keys/a stranger's", strangers.clone());
     let cases = [
         ("swapped, signed with the current", &good, NEXT, CURRENT),
@@ -414,12 +414,12 @@ fn keys(vectors: &mut Vectors) {
         (vector.current_key, vector.next_key) = (current.into(), next.into());
     }
     for (what, key) in [("current", CURRENT), ("next", NEXT), ("stranger's", STRANGER)] {
-        vectors.add(format!("keys/expired, {what}"), token(&signer(key)).claim("exp", NOW).sign());
+        vectors.add(format!("keys/expired, {what}"), token(&signer(key)).claim("exp", NOW).token());
     }
 }
 
 fn bodies(vectors: &mut Vectors) {
-    let good = token(&signer(CURRENT)).sign();
+    let good = token(&signer(CURRENT)).token();
     for bit in (0..BODY.len() * 8).filter(|bit| bit % 8 < 4) {
         let mut body = BODY.to_vec();
         body[bit / 8] ^= 1 << (bit % 8);
@@ -489,7 +489,7 @@ fn urls(vectors: &mut Vectors) {
         ("white space", " https://api.example.com/", "https://api.example.com/"),
     ];
     for (what, subject, url) in pairs {
-        let signed = current.token(subject, BODY, now()).sign();
+        let signed = current.delivery(subject, BODY, now()).token();
         vectors.add(format!("urls/{what}"), signed).url = url.into();
     }
 }

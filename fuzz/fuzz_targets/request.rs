@@ -55,11 +55,11 @@ fuzz_target!(|data: &[u8]| {
     let url = format!("https://api.example.com{path}");
     let signed_well = mode % 4 == 0;
     let signature = match mode % 4 {
-        0 => signer.token(&url, body, now).sign().into_bytes(),
+        0 => signer.delivery(&url, body, now).token().into_bytes(),
         1 => Signer::new("sig_stranger")
             .expect("a good key")
-            .token(&url, body, now)
-            .sign()
+            .delivery(&url, body, now)
+            .token()
             .into_bytes(),
         2 => signer.sign_raw(HEADER, middle).into_bytes(),
         _ => middle.to_vec(),

@@ -1,18 +1,19 @@
-//! Why a token, its claims, or the body it vouches for was refused.
+//! Why a token, its claims, or its body is invalid.
 
 use std::fmt;
 
-use super::{NumericDate, RedactedUrl};
+use super::claims::NumericDate;
+use crate::url::RedactedUrl;
 
 /// The rule that a delivery broke.
 ///
-/// The text names the rule and what to do about it; it never holds the expected value, a key, a
+/// The text names the rule and what to do about it. It never contains the expected value, a key, a
 /// token or any of the body, so it may be logged and sent.
 ///
 /// # Design
 ///
-/// One flat enum, not an opaque error with a kind: every variant is a different thing to do for
-/// the operator, and a test or a metric wants to match on it. `#[non_exhaustive]`, since QStash may
+/// One flat enum, not an opaque error with a kind: every variant is something else to do for the
+/// operator, and a test or a metric wants to match on it. It is `#[non_exhaustive]`, since QStash may
 /// come to sign more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -35,29 +36,33 @@ pub enum VerifyError {
     /// 32 bytes of an HMAC-SHA256.
     ///
     /// [RFC 7515 §2]: https://www.rfc-editor.org/rfc/rfc7515#section-2
+    #[non_exhaustive]
     InvalidEncoding {
         /// `header`, `claims` or `signature`.
         segment: &'static str,
     },
-    /// A segment with a good signature is not a JSON object in UTF-8, or repeats a member that is
-    /// looked at.
+    /// A segment of a token with a valid signature is not a JSON object in UTF-8, or repeats a member
+    /// that is used.
+    #[non_exhaustive]
     InvalidJson {
         /// `header` or `claims`.
         segment: &'static str,
     },
-    /// None of the signing keys made the signature.
+    /// No configured signing key made the signature.
     SignatureMismatch,
     /// `alg` is not exactly `HS256`.
     UnsupportedAlgorithm,
-    /// The header has a `crit` member: it demands an extension that this crate does not know
+    /// The header has a `crit` member: it requires an extension that this crate doesn't know
     /// ([RFC 7515 §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
     CriticalHeader,
-    /// A required claim is not there.
+    /// A required claim is missing.
+    #[non_exhaustive]
     MissingClaim {
         /// The claim's name, such as `exp`.
         claim: &'static str,
     },
     /// A claim has the wrong JSON type, or `body` is not the base64url of a SHA-256.
+    #[non_exhaustive]
     InvalidClaim {
         /// The claim's name, such as `exp`.
         claim: &'static str,
@@ -76,14 +81,16 @@ pub enum VerifyError {
         /// configured [`PublicUrl`](crate::PublicUrl) returns for this request.
         expected: Vec<RedactedUrl>,
     },
-    /// It is not yet the time of `nbf`.
+    /// The time of `nbf` is yet to come.
+    #[non_exhaustive]
     NotYetValid {
         /// The claim `nbf`.
         not_before: NumericDate,
         /// The time of the check.
         now: NumericDate,
     },
-    /// The time of `exp` has come.
+    /// The time of `exp` has passed.
+    #[non_exhaustive]
     Expired {
         /// The claim `exp`.
         expires_at: NumericDate,
@@ -117,16 +124,16 @@ impl VerifyError {
     }
 
     /// Adds to a subject mismatch which URLs were expected.
-    pub(crate) fn expecting(mut self, urls: impl FnOnce() -> Vec<RedactedUrl>) -> Self {
+    pub(crate) fn with_expected(mut self, urls: impl FnOnce() -> Vec<RedactedUrl>) -> Self {
         if let Self::SubjectMismatch { expected, .. } = &mut self {
             *expected = urls();
         }
         self
     }
 
-    /// Whether this is known before the MAC is valid, so that nothing about the request is.
+    /// Whether this is found before the MAC is known to be valid.
     #[cfg(feature = "tracing")]
-    pub(crate) fn is_unsigned(&self) -> bool {
+    pub(crate) fn precedes_valid_mac(&self) -> bool {
         matches!(
             self,
             Self::TokenTooLong { .. }
@@ -157,7 +164,7 @@ impl fmt::Display for VerifyError {
                 "no configured signing key made this signature; compare both keys with the QStash console",
             ),
             Self::UnsupportedAlgorithm => f.write_str("the token's alg is not HS256"),
-            Self::CriticalHeader => f.write_str("the token's header demands an unknown extension (crit)"),
+            Self::CriticalHeader => f.write_str("the token's header requires an unknown extension (crit)"),
             Self::MissingClaim { claim } => write!(f, "the claim {claim} is missing"),
             Self::InvalidClaim { claim } => write!(f, "the claim {claim} has the wrong type or form"),
             Self::IssuerMismatch => f.write_str("the claim iss is not Upstash"),
@@ -173,7 +180,7 @@ impl fmt::Display for VerifyError {
                 write!(f, "the token expired at {expires_at} and it is {now}; if that is wrong, check this machine's clock")
             }
             Self::BodyMismatch => f.write_str(
-                "the body is not the one that was signed; make sure that nothing before this layer changes it",
+                "the body is not the one that was signed; make sure that nothing changes it before it is verified",
             ),
         }
     }

@@ -1,39 +1,32 @@
-//! The verifying core: bytes, strings and a time in; claims or an error out.
+//! The pure core: bytes, strings and a time in; claims or an error out.
 //!
 //! Nothing here knows HTTP, Tower, a clock or the environment.
 
 mod base64url;
+mod body;
 mod claims;
-mod claims_set;
 mod error;
-mod json;
-mod keys;
-mod numeric_date;
-mod percent_encoding;
-mod redacted_url;
 mod token;
-pub(crate) mod url;
 
 use std::time::{Duration, SystemTime};
 
-#[cfg(feature = "signer")]
-pub(crate) use self::keys::{KeyedMac, check, development_mac, keyed_mac};
+pub use self::{
+    body::BodyVerifier,
+    claims::{Claims, NumericDate, NumericDateOutOfRange},
+    error::VerifyError,
+};
 pub(crate) use self::{
-    claims::check as check_claims,
-    keys::SigningKeyProblem,
+    claims::verify_claims,
     token::{SignedToken, Token},
 };
-pub use self::{
-    claims::{Claims, VerifiedToken},
-    error::VerifyError,
-    keys::{SigningKeyError, SigningKeys},
-    numeric_date::NumericDate,
-    redacted_url::RedactedUrl,
+use crate::{
+    keys::SigningKeys,
+    url::{RedactedUrl, is_equivalent},
 };
 
-/// Verifies QStash's tokens, without Tower: for a framework of another kind, a queue, a test.
+/// Verifies QStash's tokens without Tower: in a framework of another kind, a queue, a test.
 ///
-/// Of what it checks and in which order, see the [crate's front page](crate#the-rules).
+/// The [crate docs](crate#the-rules) list the rules and their order.
 ///
 /// ```
 /// use std::time::{Duration, UNIX_EPOCH};
@@ -58,8 +51,8 @@ pub use self::{
 /// assert_eq!(claims.subject(), url);
 /// assert_eq!(claims.jwt_id(), Some("jwt_7AqGnDKWwKNf6tGT4LgF8jtCDB8j"));
 ///
-/// let altered = verifier.verify(token, url, b"Hello World!", in_time);
-/// assert_eq!(altered, Err(VerifyError::BodyMismatch));
+/// let tampered = verifier.verify(token, url, b"Hello World!", in_time);
+/// assert_eq!(tampered, Err(VerifyError::BodyMismatch));
 ///
 /// let too_late = UNIX_EPOCH + Duration::from_secs(1_657_530_756);
 /// let expired = verifier.verify(token, url, b"Hello World", too_late);
@@ -73,27 +66,28 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier with these keys and a clock tolerance of zero.
+    /// Creates a verifier with these keys and a clock tolerance of zero.
     pub fn new(keys: SigningKeys) -> Self {
         Self { keys, clock_tolerance: Duration::ZERO }
     }
 
-    /// How far this machine's clock may be off for `nbf` and `exp`. Default: zero.
+    /// Sets the clock skew to allow when checking `nbf` and `exp`. Defaults to zero.
     #[must_use]
     pub fn clock_tolerance(mut self, tolerance: Duration) -> Self {
         self.clock_tolerance = tolerance;
         self
     }
 
-    /// Checks a token and the body it came with.
+    /// Verifies a token and the body it came with.
     ///
-    /// `url` is where the message was published to, as the operator knows it: never take it from a
-    /// `Host` header. `body` is the raw body, empty if there is none.
+    /// `url` is the one that the message was published to, as the operator knows it. Don't derive it
+    /// from the request, because the sender controls `Host`. `body` is the raw body, empty if there is
+    /// none.
     ///
     /// # Errors
     ///
-    /// Those of [`verify_token`](Self::verify_token), and [`VerifyError::BodyMismatch`] where
-    /// `body` is not the signed one.
+    /// Those of [`verify_token`](Self::verify_token), and [`VerifyError::BodyMismatch`] if `body` is
+    /// not the signed one.
     pub fn verify(
         &self,
         token: &str,
@@ -101,21 +95,23 @@ impl Verifier {
         body: &[u8],
         now: SystemTime,
     ) -> Result<Claims, VerifyError> {
-        self.verify_token(token, url, now)?.finish_with(body)
+        let mut verifier = self.verify_token(token, url, now)?;
+        verifier.update(body);
+        verifier.finish()
     }
 
-    /// Checks all of a token but the body, which may come later and in pieces.
+    /// Verifies everything but the body, which can then be supplied in chunks.
     ///
     /// ```
     /// # use std::time::UNIX_EPOCH;
     /// # use tower_qstash::{Signer, SigningKeys, Verifier};
     /// # let (now, url) = (UNIX_EPOCH, "https://example.com/");
     /// # let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
-    /// # let signature = Signer::new("sig_current")?.token(url, b"Hello World", now).sign();
-    /// let mut token = verifier.verify_token(&signature, url, now)?;
-    /// token.update(b"Hello ");
-    /// token.update(b"World");
-    /// let claims = token.finish()?;
+    /// # let signature = Signer::new("sig_current")?.delivery(url, b"Hello World", now).token();
+    /// let mut body = verifier.verify_token(&signature, url, now)?;
+    /// body.update(b"Hello ");
+    /// body.update(b"World");
+    /// let claims = body.finish()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -144,11 +140,11 @@ impl Verifier {
         token: &str,
         url: &str,
         now: SystemTime,
-    ) -> Result<VerifiedToken, VerifyError> {
-        let parsed = Token::parse(token, || self.keys.len())?;
-        let signed = parsed.authenticate(&self.keys).ok_or(VerifyError::SignatureMismatch)?;
-        let is_subject = |subject: &str| url::same_destination(subject, url);
-        claims::check(&signed, is_subject, || now, self.clock_tolerance)
-            .map_err(|error| error.expecting(|| vec![RedactedUrl::new(url)]))
+    ) -> Result<BodyVerifier, VerifyError> {
+        let token = Token::parse(token, || self.keys.len())?;
+        let signed = token.authenticate(&self.keys).ok_or(VerifyError::SignatureMismatch)?;
+        let is_subject = |subject: &str| is_equivalent(subject, url);
+        verify_claims(&signed, is_subject, || now, self.clock_tolerance)
+            .map_err(|error| error.with_expected(|| vec![RedactedUrl::new(url)]))
     }
 }

@@ -119,11 +119,11 @@ impl Connection {
 }
 
 fn token(body: &[u8]) -> String {
-    current().token(&format!("{BASE}/hook"), body, now()).sign()
+    current().delivery(&format!("{BASE}/hook"), body, now()).token()
 }
 
 fn forged(body: &[u8]) -> String {
-    stranger().token(&format!("{BASE}/hook"), body, now()).sign()
+    stranger().delivery(&format!("{BASE}/hook"), body, now()).token()
 }
 
 fn head(signature: &str, more: &str) -> String {
@@ -410,7 +410,7 @@ async fn http_2_deliveries_side_by_side() {
         let body = binary(index * 1_777);
         let (signature, expected) = match index % 4 {
             0 => (token(&body), StatusCode::OK),
-            1 => (next().token(&format!("{BASE}/hook"), &body, now()).sign(), StatusCode::OK),
+            1 => (next().delivery(&format!("{BASE}/hook"), &body, now()).token(), StatusCode::OK),
             2 => (forged(&body), StatusCode::BAD_REQUEST),
             _ => (token(b"another"), StatusCode::BAD_REQUEST),
         };

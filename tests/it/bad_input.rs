@@ -31,10 +31,10 @@ fn case(name: &'static str, signatures: &[&[u8]], reason: &'static str) -> Case 
 async fn every_bad_signature_header_is_rejected_by_name() {
     const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
     let signer = current();
-    let genuine = || signer.token(&format!("{BASE}/hook"), b"Hello", now());
-    let good = genuine().sign();
-    let claims = |name, value: serde_json::Value| genuine().claim(name, value).sign();
-    let none = genuine().header("alg", "none").sign();
+    let genuine = || signer.delivery(&format!("{BASE}/hook"), b"Hello", now());
+    let good = genuine().token();
+    let claims = |name, value: serde_json::Value| genuine().claim(name, value).token();
+    let none = genuine().header("alg", "none").token();
     let unsigned = none.rsplit_once('.').unwrap().0;
     let cases = [
         case("missing", &[], "Upstash-Signature header is missing"),
@@ -72,13 +72,17 @@ async fn every_bad_signature_header_is_rejected_by_name() {
         ),
         case("unsigned", &[format!("{unsigned}.").as_bytes()], "signature segment"),
         case("alg none, signed", &[none.as_bytes()], "alg is not HS256"),
-        case("crit", &[genuine().header("crit", "x").sign().as_bytes()], "(crit)"),
+        case("crit", &[genuine().header("crit", "x").token().as_bytes()], "(crit)"),
         case(
             "a stranger's",
-            &[stranger().token(&format!("{BASE}/hook"), b"Hello", now()).sign().as_bytes()],
+            &[stranger().delivery(&format!("{BASE}/hook"), b"Hello", now()).token().as_bytes()],
             "no configured signing key",
         ),
-        case("no exp", &[genuine().without_claim("exp").sign().as_bytes()], "claim exp is missing"),
+        case(
+            "no exp",
+            &[genuine().without_claim("exp").token().as_bytes()],
+            "claim exp is missing",
+        ),
         case("exp a text", &[claims("exp", "1".into()).as_bytes()], "claim exp has the wrong type"),
         case("another issuer", &[claims("iss", "x".into()).as_bytes()], "claim iss"),
         case(
@@ -94,7 +98,7 @@ async fn every_bad_signature_header_is_rejected_by_name() {
         ),
         case(
             "another body",
-            &[signer.token(&format!("{BASE}/hook"), b"Hallo", now()).sign().as_bytes()],
+            &[signer.delivery(&format!("{BASE}/hook"), b"Hallo", now()).token().as_bytes()],
             "body is not the one that was signed",
         ),
     ];

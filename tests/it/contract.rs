@@ -34,7 +34,7 @@ type Boxed = BoxBody<Bytes, BoxError>;
 
 /// A delivery to `/hook` of the base URL.
 fn delivery<B>(signer: &Signer, signed: &[u8], body: B) -> Request<B> {
-    let token = signer.token(&format!("{BASE}/hook"), signed, now()).sign();
+    let token = signer.delivery(&format!("{BASE}/hook"), signed, now()).token();
     Request::post("/hook").header("upstash-signature", token).body(body).expect("a good request")
 }
 
@@ -351,7 +351,7 @@ async fn a_rejection_is_a_json_answer_and_rides_in_its_extensions() {
     assert_eq!(response.headers()["content-type"], "application/json");
     assert!(!response.headers().contains_key("www-authenticate"));
     let rejection = response.extensions().get::<Rejection>().unwrap().clone();
-    assert!(matches!(rejection, Rejection::Verify(VerifyError::SignatureMismatch)));
+    assert!(matches!(rejection, Rejection::Verification(VerifyError::SignatureMismatch)));
     // Transparent: a report that walks the sources says everything once.
     assert_eq!(rejection.to_string(), VerifyError::SignatureMismatch.to_string());
     assert!(rejection.source().is_none() && Rejection::MissingSignature.source().is_none());
@@ -534,7 +534,7 @@ async fn the_clock_may_be_off_by_the_tolerance_and_no_more() {
             Some(seconds) => layer().clock_tolerance(Duration::from_secs(seconds)),
         };
         for ((claim, value), accepted) in claims.into_iter().zip(verdicts) {
-            let token = current().token(&format!("{BASE}/hook"), "Hello", now());
+            let token = current().delivery(&format!("{BASE}/hook"), "Hello", now());
             let request: Request<Full<Bytes>> =
                 token.claim(claim, value).request().expect("a good URL");
             let service = layer.layer(Inner::default().service());
@@ -589,7 +589,7 @@ async fn a_mismatch_carries_both_urls_for_logs_only() {
     let request = delivery(&current(), b"Hello", full(b"Hello"));
     let response =
         layer_for(either).layer(Inner::default().service()).oneshot(request).await.unwrap();
-    let Some(Rejection::Verify(VerifyError::SubjectMismatch { subject, expected, .. })) =
+    let Some(Rejection::Verification(VerifyError::SubjectMismatch { subject, expected, .. })) =
         response.extensions().get()
     else {
         panic!("{:?}", response.extensions().get::<Rejection>());
@@ -608,15 +608,15 @@ fn a_layer_shows_its_settings() {
     let public_url = PublicUrl::exact("https://user:secret@a.example/hook")
         .unwrap()
         .also(PublicUrl::base("https://b.example").unwrap())
-        .also(PublicUrl::lambda_context())
-        .also(PublicUrl::from_request(|_| None))
+        .also(PublicUrl::from_lambda_context())
+        .also(PublicUrl::from_fn(|_| None))
         .also(PublicUrl::dangerous_unchecked());
     assert_eq!(
         format!("{:?}", layer_for(public_url)),
-        r#"QStashVerifyLayer { settings: Settings { accounts: [Account { keys: SigningKeys["current", "next"], "#
+        r#"QStashVerifyLayer { config: Config { accounts: [Account { keys: SigningKeys["current", "next"], "#
             .to_owned()
             + r#"public_url: PublicUrl { sources: [Exact("https://***@a.example/hook"), Base("https://b.example"), "#
-            + "LambdaContext, FromRequest(..), Unchecked] } }], clock_tolerance: 0ns, body_limit: 3145728, "
+            + "LambdaContext, Fn(..), Unchecked] } }], clock_tolerance: 0ns, body_limit: 3145728, "
             + "drain_limit: 65536, drain_timeout: 2s, .. } }"
     );
 }
@@ -642,11 +642,11 @@ fn auto_traits() {
     all::<tower_qstash::SigningKeysHandle>();
     all::<tower_qstash::SigningKeyError>();
     all::<tower_qstash::Verifier>();
-    all::<tower_qstash::VerifiedToken>();
+    all::<tower_qstash::BodyVerifier>();
     all::<tower_qstash::NumericDate>();
     all::<tower_qstash::UnsignedDelivery>();
     all::<Signer>();
-    all::<tower_qstash::UnsignedToken>();
+    all::<tower_qstash::DeliveryBuilder>();
     all::<Claims>();
     all::<Rejection>();
     all::<VerifyError>();
@@ -661,7 +661,7 @@ fn auto_traits() {
 /// The table in the documentation of `Rejection` is the one place that lists the codes.
 #[test]
 fn every_code_is_in_the_table_with_its_status() {
-    let tables = include_str!("../../src/rejection.rs");
+    let tables = include_str!("../../src/middleware/rejection.rs");
     let rows = tables.lines().filter_map(|line| line.strip_prefix("/// | `"));
     let rows = rows.filter_map(|row| {
         let (code, rest) = row.split_once("` | ")?;
@@ -669,7 +669,7 @@ fn every_code_is_in_the_table_with_its_status() {
     });
     let rows: std::collections::BTreeMap<_, _> = rows.collect();
 
-    let token = || current().token(&format!("{BASE}/hook"), b"Hello", now());
+    let token = || current().delivery(&format!("{BASE}/hook"), b"Hello", now());
     let verify = |token: String| {
         let verifier = tower_qstash::Verifier::new(crate::support::keys());
         verifier.verify(&token, &format!("{BASE}/hook"), b"Hello", now()).expect_err("invalid")
@@ -679,18 +679,18 @@ fn every_code_is_in_the_table_with_its_status() {
         verify("a.b".into()),
         verify("a.b.c".into()),
         verify(current().sign_raw(b"[]", b"{}")),
-        verify(stranger().token(BASE, b"Hello", now()).sign()),
-        verify(token().header("alg", "none").sign()),
-        verify(token().header("crit", 1).sign()),
-        verify(token().without_claim("sub").sign()),
-        verify(token().claim("exp", "1").sign()),
-        verify(token().claim("iss", "x").sign()),
-        verify(token().claim("sub", "x").sign()),
-        verify(token().claim("nbf", NOW + 1).sign()),
-        verify(token().claim("exp", NOW).sign()),
-        verify(current().token(&format!("{BASE}/hook"), b"Hallo", now()).sign()),
+        verify(stranger().delivery(BASE, b"Hello", now()).token()),
+        verify(token().header("alg", "none").token()),
+        verify(token().header("crit", 1).token()),
+        verify(token().without_claim("sub").token()),
+        verify(token().claim("exp", "1").token()),
+        verify(token().claim("iss", "x").token()),
+        verify(token().claim("sub", "x").token()),
+        verify(token().claim("nbf", NOW + 1).token()),
+        verify(token().claim("exp", NOW).token()),
+        verify(current().delivery(&format!("{BASE}/hook"), b"Hallo", now()).token()),
     ];
-    let mut rejections: Vec<_> = verified.map(Rejection::Verify).into();
+    let mut rejections: Vec<_> = verified.map(Rejection::Verification).into();
     rejections.extend([
         Rejection::MissingSignature,
         Rejection::DuplicateSignature,

@@ -74,7 +74,7 @@ impl Receiver {
         use http_body_util::{BodyExt, Full};
         let client =
             hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
-        let token = signer.token(url, b"Hello", real_now()).sign();
+        let token = signer.delivery(url, b"Hello", real_now()).token();
         let request = http::Request::post(format!("http://{}{path}", self.address))
             .header("upstash-signature", token)
             .body(Full::<bytes::Bytes>::from("Hello"))
@@ -144,7 +144,7 @@ async fn the_axum_receiver_serves_both_routes_under_its_public_url() {
 
 #[tokio::test]
 async fn the_development_server_only_when_asked_for_and_loudly() {
-    let development = Signer::insecure_development_server();
+    let development = Signer::dangerous_development_server();
     let url = "http://localhost:3000/webhook";
     let receiver = Receiver::start(&["--dev-server"], &[]).await;
     assert_eq!(receiver.deliver("/webhook", url, &development).await.0, 200);

@@ -194,7 +194,7 @@ const KEYS: [(&str, &str); 2] =
 
 /// Signed now: the process has the real clock.
 fn sign(url: &str, body: &[u8]) -> String {
-    current().token(url, body, real_now()).sign()
+    current().delivery(url, body, real_now()).token()
 }
 
 #[expect(
@@ -283,10 +283,10 @@ async fn what_is_not_genuine_is_rejected_and_the_next_event_works() {
     let mut function = Function::start(&KEYS).await;
     let url = format!("https://{API}/hook");
     let good = sign(&url, b"Hello");
-    let forged = stranger().token(&url, b"Hello", real_now()).sign();
-    let expired = current().token(&url, b"Hello", real_now()).claim("exp", 1).sign();
+    let forged = stranger().delivery(&url, b"Hello", real_now()).token();
+    let expired = current().delivery(&url, b"Hello", real_now()).claim("exp", 1).token();
     let elsewhere = sign("https://elsewhere.example/hook", b"Hello");
-    let with_next = next().token(&url, b"Hello", real_now()).sign();
+    let with_next = next().delivery(&url, b"Hello", real_now()).token();
     let call = |signature| Call { signature, ..Call::to(API) };
     let altered = |base64| Call { body: Some(b"Hallo"), base64, ..call(Some(&good)) };
     let cases = [

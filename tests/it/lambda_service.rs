@@ -18,7 +18,7 @@ fn request(call: &Call<'_>) -> Request {
 }
 
 fn sign(url: &str, body: &[u8]) -> String {
-    current().token(url, body, now()).sign()
+    current().delivery(url, body, now()).token()
 }
 
 async fn status<S, B>(service: S, request: Request) -> StatusCode
@@ -41,7 +41,7 @@ async fn the_body_keeps_its_variant_and_its_place_in_memory() {
         let token = sign("https://hooks.example.com/hook", body.unwrap_or_default());
         let request = request(&Call { body, base64, signature: Some(&token), ..Call::to(DOMAIN) });
         let place = request.body().as_ref().as_ptr();
-        let service = layer_for(PublicUrl::lambda_context()).layer(service_fn(
+        let service = layer_for(PublicUrl::from_lambda_context()).layer(service_fn(
             move |request: Request| async move {
                 assert!(as_sent(request.body()), "{:?}", request.body());
                 assert_eq!(request.body().as_ref().as_ptr(), place);
@@ -56,7 +56,7 @@ async fn the_body_keeps_its_variant_and_its_place_in_memory() {
 async fn the_body_limit_holds_for_a_body_in_memory() {
     let token = sign("https://hooks.example.com/hook", b"Hello");
     for (limit, expected) in [(5, StatusCode::OK), (4, StatusCode::PAYLOAD_TOO_LARGE)] {
-        let layer = layer_for(PublicUrl::lambda_context()).body_limit(limit);
+        let layer = layer_for(PublicUrl::from_lambda_context()).body_limit(limit);
         let service = layer.layer(service_fn(async |_: Request| {
             Ok::<_, lambda_http::Error>(Response::new(String::new()))
         }));
@@ -73,7 +73,7 @@ fn a_body_made_from_bytes_is_binary() {
 /// An axum router run by `lambda_http::run`: the layer around it, in it, in a nest, below two.
 #[tokio::test]
 async fn an_axum_router_on_lambda_nested_too() {
-    let layer = || layer_for(PublicUrl::lambda_context());
+    let layer = || layer_for(PublicUrl::from_lambda_context());
     let routes = || {
         let handler = async |original: OriginalUri, body: String| {
             assert_eq!((original.path(), body.as_str()), ("/prod/api/v1/hook", "Hello"));
@@ -134,7 +134,7 @@ async fn without_a_request_context_it_cannot_tell() {
         let inner = service_fn(async |_: Request| {
             Ok::<_, lambda_http::Error>(Response::new(String::new()))
         });
-        layer_for(PublicUrl::lambda_context()).layer(inner)
+        layer_for(PublicUrl::from_lambda_context()).layer(inner)
     };
     let bare =
         http::Request::post("/hook").header("upstash-signature", &token).body(Body::from("Hello"));
@@ -257,10 +257,9 @@ async fn a_stage_before_the_path_is_not_a_rewriting() {
         let call = Call { stage, signature: Some(&token), ..Call::to(DOMAIN) };
         for mut event in [call.http_api(), call.rest_api()] {
             event["headers"]["host"] = host.into();
-            let service =
-                layer_for(PublicUrl::lambda_context()).layer(service_fn(async |_: Request| {
-                    Ok::<_, lambda_http::Error>(Response::new(String::new()))
-                }));
+            let service = layer_for(PublicUrl::from_lambda_context()).layer(service_fn(
+                async |_: Request| Ok::<_, lambda_http::Error>(Response::new(String::new())),
+            ));
             let request = from_str(&event.to_string()).expect("an event");
             assert_eq!(status(service, request).await, verdict, "{stage} {host}");
         }
@@ -280,10 +279,9 @@ async fn a_domain_name_with_a_port_is_part_of_the_url() {
         let token = sign(url, b"Hello");
         let call = Call { signature: Some(&token), ..Call::to("x.example:4566") };
         for event in [call.http_api(), call.rest_api(), call.function_url()] {
-            let service =
-                layer_for(PublicUrl::lambda_context()).layer(service_fn(async |_: Request| {
-                    Ok::<_, lambda_http::Error>(Response::new(String::new()))
-                }));
+            let service = layer_for(PublicUrl::from_lambda_context()).layer(service_fn(
+                async |_: Request| Ok::<_, lambda_http::Error>(Response::new(String::new())),
+            ));
             let request = from_str(&event.to_string()).expect("an event");
             assert_eq!(status(service, request).await, verdict, "{url}");
         }

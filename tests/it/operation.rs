@@ -29,11 +29,13 @@ use crate::support::{
 const URL: &str = "https://api.example.com/hook";
 
 fn delivery(signer: &Signer) -> Request<Body> {
-    signer.token(URL, b"Hello", now()).request().expect("a good URL")
+    signer.delivery(URL, b"Hello", now()).request().expect("a good URL")
 }
 
 fn app(layer: QStashVerifyLayer) -> Router {
-    Router::new().route("/hook", post(async |claims: Claims| claims.key().to_owned())).layer(layer)
+    Router::new()
+        .route("/hook", post(async |claims: Claims| claims.key_label().to_owned()))
+        .layer(layer)
 }
 
 async fn status(app: &Router, request: Request<Body>) -> StatusCode {
@@ -61,7 +63,7 @@ async fn keys_are_replaced_under_running_services() {
     let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
     assert!(in_flight.as_mut().poll(context).is_pending());
 
-    handle.clone().replace(SigningKeys::new(NEXT_KEY, "sig_new").unwrap());
+    handle.clone().set(SigningKeys::new(NEXT_KEY, "sig_new").unwrap());
     for app in [&before, &longer, &clone] {
         assert_eq!(status(app, delivery(&current())).await, StatusCode::BAD_REQUEST);
         assert_eq!(status(app, delivery(&next())).await, StatusCode::OK);
@@ -76,7 +78,8 @@ async fn keys_are_replaced_under_running_services() {
 /// It is not signed: it may neither add a key, nor take one away.
 #[tokio::test]
 async fn the_region_header_decides_nothing() {
-    let regional = keys().also(SigningKeys::labelled("US_EAST_1", "sig_us_1", "sig_us_2").unwrap());
+    let regional = keys()
+        .also(SigningKeys::new("sig_us_1", "sig_us_2").unwrap().with_label("US_EAST_1").unwrap());
     let public_url = PublicUrl::base(BASE).unwrap();
     let app = app(QStashVerifyLayer::new(regional, public_url).clock(now));
     for region in ["us-east-1", "US_EAST_1", "eu-central-1", "mars-1", ""] {
@@ -94,7 +97,7 @@ async fn the_region_header_decides_nothing() {
 
 #[test]
 fn the_signer_makes_what_qstash_sends() {
-    let request: Request<Full<Bytes>> = current().token(URL, b"Hello", now()).request().unwrap();
+    let request: Request<Full<Bytes>> = current().delivery(URL, b"Hello", now()).request().unwrap();
     assert_eq!((request.method(), request.uri()), (&http::Method::POST, &URL.parse().unwrap()));
     let token = request.headers()["upstash-signature"].to_str().unwrap();
     let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else {
@@ -108,10 +111,13 @@ fn the_signer_makes_what_qstash_sends() {
         r#"{"aud":"","body":"GF-NsyJx_iX1Yab8k4suJkMG7DBO2lGAB9F2SCY4GWk=","exp":1700000300,"iat":1700000000,"#.to_owned()
             + r#""iss":"Upstash","jti":"jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB","nbf":-62135596800,"sub":"https://api.example.com/hook"}"#
     );
-    let unsigned = current().token("https://user:secret@example.com/", "Hello", now());
-    assert_eq!(format!("{unsigned:?}"), r#"UnsignedToken { url: "https://***@example.com/", .. }"#);
+    let unsigned = current().delivery("https://user:secret@example.com/", "Hello", now());
+    assert_eq!(
+        format!("{unsigned:?}"),
+        r#"DeliveryBuilder { url: "https://***@example.com/", .. }"#
+    );
     assert!(
-        current().token("https://example.com/a b", b"", now()).request::<Full<Bytes>>().is_err()
+        current().delivery("https://example.com/a b", b"", now()).request::<Full<Bytes>>().is_err()
     );
 }
 
@@ -186,7 +192,7 @@ async fn claims_of_a_request_are_there_only_behind_the_layer() {
     async fn handler(request: Request<Full<Bytes>>) -> Result<Response<String>, MissingLayer> {
         Ok(Response::new(Claims::from_request(&request)?.subject().to_owned()))
     }
-    let request = || current().token(URL, b"Hello", now()).request().unwrap();
+    let request = || current().delivery(URL, b"Hello", now()).request().unwrap();
     let response = layer().layer(service_fn(handler)).oneshot(request()).await.unwrap();
     assert_eq!(text(response).await, URL);
 
@@ -321,7 +327,7 @@ async fn one_event_for_each_request_with_stable_fields() {
         ]
     );
 
-    let elsewhere = current().token("https://elsewhere.example/x", b"Hello", now()).sign();
+    let elsewhere = current().delivery("https://elsewhere.example/x", b"Hello", now()).token();
     let mut request = with_id(delivery(&current()));
     request.headers_mut().insert("upstash-signature", elsewhere.parse().unwrap());
     status(&app, request).await;
@@ -346,7 +352,7 @@ async fn every_rejection_is_one_event() {
         (layer().body_limit(4), delivery(&current()), "limit of 4 bytes"),
         (layer(), delivery(&current()).map(|_| broken), "could not be read"),
         (
-            layer_for(PublicUrl::from_request(|_| None)),
+            layer_for(PublicUrl::from_fn(|_| None)),
             delivery(&current()),
             "cannot tell its own public URL",
         ),
@@ -388,7 +394,7 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     let signer = current();
     let layer = layer_for(PublicUrl::base(BASE).unwrap());
     let verifier = Verifier::new(keys.clone());
-    let good = signer.token(URL, SECRET_BODY, now()).sign();
+    let good = signer.delivery(URL, SECRET_BODY, now()).token();
     print(&keys);
     print(&signer);
     print(&layer);
@@ -399,8 +405,8 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     print(&SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")));
     for error in [
         SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")),
-        SigningKeys::labelled(CURRENT_KEY, NEXT_KEY, "tenant"),
-        SigningKeys::single(CURRENT_KEY, "tenant"),
+        SigningKeys::new("sig_a", "sig_b").unwrap().with_label(CURRENT_KEY),
+        SigningKeys::from_key("sig_a").unwrap().with_label(CURRENT_KEY),
         SigningKeys::new(CURRENT_KEY, &format!("'{NEXT_KEY}'")),
     ] {
         let error = error.unwrap_err();
@@ -408,33 +414,33 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
         print(&format_args!("{error}"));
         print(&error.name());
     }
-    print(&signer.token(URL, SECRET_BODY, now()));
-    print(&signer.token(URL, SECRET_BODY, now()).request::<Full<Bytes>>().unwrap().uri());
+    print(&signer.delivery(URL, SECRET_BODY, now()));
+    print(&signer.delivery(URL, SECRET_BODY, now()).request::<Full<Bytes>>().unwrap().uri());
 
     // Rejections for every kind of reason, each with its Debug, Display, event and answer.
     let token = |name: &str, value: serde_json::Value| {
-        signer.token(URL, SECRET_BODY, now()).claim(name, value).sign()
+        signer.delivery(URL, SECRET_BODY, now()).claim(name, value).token()
     };
     let signatures = [
         good.clone(),
-        next().token(URL, SECRET_BODY, now()).sign(),
-        stranger().token(URL, SECRET_BODY, now()).sign(),
-        signer.token(URL, b"another body", now()).sign(),
+        next().delivery(URL, SECRET_BODY, now()).token(),
+        stranger().delivery(URL, SECRET_BODY, now()).token(),
+        signer.delivery(URL, b"another body", now()).token(),
         token("iss", CURRENT_KEY.into()),
         token("exp", "1".into()),
         token("exp", 1.into()),
         token("nbf", 9_999_999_999_u64.into()),
         token("sub", "https://elsewhere.example".into()),
         token("body", "AAAA".into()),
-        signer.token(URL, SECRET_BODY, now()).header("alg", "none").sign(),
-        signer.token(URL, SECRET_BODY, now()).header("crit", CURRENT_KEY).sign(),
+        signer.delivery(URL, SECRET_BODY, now()).header("alg", "none").token(),
+        signer.delivery(URL, SECRET_BODY, now()).header("crit", CURRENT_KEY).token(),
         format!("{good}{good}"),
         format!("{good}={}", "x".repeat(9_000)),
         good[..good.len() - 2].to_owned(),
         good.replace('.', "-"),
-        signer.token(URL, SECRET_BODY, now()).without_claim("exp").sign(),
+        signer.delivery(URL, SECRET_BODY, now()).without_claim("exp").token(),
         signer.sign_raw(CURRENT_KEY.as_bytes(), SECRET_BODY),
-        signer.token("https://sentinel@elsewhere.example", SECRET_BODY, now()).sign(),
+        signer.delivery("https://sentinel@elsewhere.example", SECRET_BODY, now()).token(),
         String::new(),
     ];
     for limit in [1_000, 3] {
@@ -462,15 +468,15 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     for public_url in [
         with_password,
         below_it,
-        PublicUrl::from_request(|_| Some("https://user:sentinel@api.example.com/hook".into())),
-        PublicUrl::from_request(|_| None),
+        PublicUrl::from_fn(|_| Some("https://user:sentinel@api.example.com/hook".into())),
+        PublicUrl::from_fn(|_| None),
     ] {
         print(&public_url);
         let inner = service_fn(|_: Request<Full<Bytes>>| async {
             Ok::<_, std::convert::Infallible>(Response::new(String::new()))
         });
         let service = layer_for(public_url).layer(inner);
-        let request = signer.token(URL, SECRET_BODY, now()).request().unwrap();
+        let request = signer.delivery(URL, SECRET_BODY, now()).request().unwrap();
         let response = service.oneshot(request).await.unwrap();
         print(&response.extensions().get::<tower_qstash::Rejection>().expect("a rejection"));
         print(&text(response).await);
@@ -494,14 +500,16 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
 async fn keys_of_another_account_are_bound_to_its_url() {
     const TENANT_URL: &str = "https://api.example.com/tenants/7";
     let base = |url: &str| PublicUrl::base(url).unwrap();
-    let tenant_keys =
-        SigningKeysHandle::new(SigningKeys::single("tenant 7", "sig_tenant").unwrap());
+    let tenant_keys = SigningKeysHandle::new(
+        SigningKeys::from_key("sig_tenant").unwrap().with_label("tenant 7").unwrap(),
+    );
     let layer = QStashVerifyLayer::new(keys(), PublicUrl::exact(URL).unwrap())
         .also(tenant_keys.clone(), base(TENANT_URL).also(base("https://tenant.example")))
         .clock(now);
-    let app = Router::new().fallback(async |claims: Claims| claims.key().to_owned()).layer(layer);
+    let app =
+        Router::new().fallback(async |claims: Claims| claims.key_label().to_owned()).layer(layer);
     let outcome = async |signer: &Signer, url: &str, target: &str| {
-        let token = signer.token(url, b"Hello", now()).sign();
+        let token = signer.delivery(url, b"Hello", now()).token();
         let request = Request::post(target).header("upstash-signature", token);
         let response =
             app.clone().oneshot(request.body(Body::from("Hello")).unwrap()).await.unwrap();
@@ -524,7 +532,7 @@ async fn keys_of_another_account_are_bound_to_its_url() {
     assert!(answer.contains("signature_mismatch"), "{answer}");
 
     // Its keys roll on their own.
-    tenant_keys.replace(SigningKeys::single("tenant 7", "sig_rolled").unwrap());
+    tenant_keys.set(SigningKeys::from_key("sig_rolled").unwrap().with_label("tenant 7").unwrap());
     assert_eq!(outcome(&tenant, own, "/tenants/7/x").await.0, 400);
     let rolled = Signer::new("sig_rolled").unwrap();
     assert_eq!(outcome(&rolled, own, "/tenants/7/x").await.0, 200);
@@ -550,7 +558,7 @@ async fn a_client_cannot_flood_the_log() {
     let with_long_header = |signer: Option<Signer>, target: &str| {
         let mut request = Request::post(target).body(Body::from("Hello")).unwrap();
         if let Some(signer) = signer {
-            let token = signer.token(&format!("{BASE}{target}"), b"Hello", now()).sign();
+            let token = signer.delivery(&format!("{BASE}{target}"), b"Hello", now()).token();
             request.headers_mut().insert("upstash-signature", token.parse().unwrap());
         }
         request.headers_mut().insert("upstash-message-id", long.parse().unwrap());
@@ -577,7 +585,7 @@ async fn a_client_cannot_flood_the_log() {
     // Cut between characters, not within one.
     let signer = current();
     let jti = format!("{}{}", "a".repeat(255), "é".repeat(100));
-    let token = signer.token(URL, b"Hello", now()).claim("jti", jti);
+    let token = signer.delivery(URL, b"Hello", now()).claim("jti", jti);
     status(&app, token.request().unwrap()).await;
     let line = log.lines().pop().unwrap();
     assert!(line.contains(&format!("jti=\"{}\"", "a".repeat(255))), "{line}");
@@ -613,14 +621,14 @@ async fn query_values_are_logged_only_when_asked_for() {
         let log = Log::capture();
         let layer = if ask { layer().log_query_values(true) } else { layer() };
         let app = Router::new().fallback(async || "done").layer(layer);
-        let token = current().token(SUBJECT, b"Hello", now()).sign();
+        let token = current().delivery(SUBJECT, b"Hello", now()).token();
         let request = Request::post("/hook?token=abc").header("upstash-signature", token);
         status(&app, request.body(Body::from("Hello")).unwrap()).await;
         let line = log.lines().pop().unwrap();
         let urls = format!("sub=\"{sub}\" expected_url=\"{expected_url}\"");
         assert!(line.contains(&urls), "{line}");
 
-        let token = current().token(&format!("{URL}?token=abc"), b"Hello", now()).sign();
+        let token = current().delivery(&format!("{URL}?token=abc"), b"Hello", now()).token();
         let request = Request::post("/hook?token=abc").header("upstash-signature", token);
         status(&app, request.body(Body::from("Hello")).unwrap()).await;
         let line = log.lines().pop().unwrap();
@@ -635,7 +643,8 @@ async fn a_roll_is_warned_of_once_a_minute_for_each_key() {
     let log = Log::capture();
     let seconds = Arc::new(AtomicU64::new(0));
     let clock = Arc::clone(&seconds);
-    let keys = keys().also(SigningKeys::labelled("other", "sig_other_1", "sig_other_2").unwrap());
+    let keys = keys()
+        .also(SigningKeys::new("sig_other_1", "sig_other_2").unwrap().with_label("other").unwrap());
     let layer = QStashVerifyLayer::new(keys, PublicUrl::base(BASE).unwrap())
         .clock(move || now() + Duration::from_secs(clock.load(Ordering::Relaxed)));
     // Clones and services share the interval.
@@ -661,10 +670,10 @@ async fn a_roll_is_warned_of_once_a_minute_for_each_key() {
 async fn the_clock_is_read_only_for_a_token_with_a_valid_mac() {
     let broken = layer().clock(|| panic!("there is no clock"));
     let app = app(broken);
-    let token = |signer: &Signer| signer.token(URL, b"Hello", now());
-    let forged = token(&stranger()).sign();
-    let elsewhere = current().token("https://elsewhere.example", b"Hello", now()).sign();
-    let issuer = token(&current()).claim("iss", "x").sign();
+    let token = |signer: &Signer| signer.delivery(URL, b"Hello", now());
+    let forged = token(&stranger()).token();
+    let elsewhere = current().delivery("https://elsewhere.example", b"Hello", now()).token();
+    let issuer = token(&current()).claim("iss", "x").token();
     for signature in ["x", "a.b.c", "..", &forged, &elsewhere, &issuer] {
         let request = Request::post("/hook").header("upstash-signature", signature);
         assert_eq!(

@@ -20,7 +20,7 @@ fn exact(url: &str) -> PublicUrl {
 
 /// A delivery published to `subject` that arrives as a request for `target`.
 fn delivery(subject: &str, target: &str) -> Request<Body> {
-    let token = current().token(subject, b"Hello", now()).sign();
+    let token = current().delivery(subject, b"Hello", now()).token();
     Request::post(target)
         .header("upstash-signature", token)
         .body("Hello".into())
@@ -42,7 +42,9 @@ async fn outcome(
     let app = layer_for(public_url).layer(Router::new().fallback(ok));
     let response = call(app, request).await;
     let urls = match response.extensions().get() {
-        Some(Rejection::Verify(VerifyError::SubjectMismatch { subject, expected, .. })) => {
+        Some(Rejection::Verification(VerifyError::SubjectMismatch {
+            subject, expected, ..
+        })) => {
             let expected = expected.iter().map(ToString::to_string).collect();
             Some((subject.to_string(), expected))
         }
@@ -105,7 +107,7 @@ async fn cause_several_domains() {
 async fn cause_preview_deployments() {
     let published = "https://pr-7.preview.example.com/hook";
     let of_preview = || {
-        PublicUrl::from_request(|head| {
+        PublicUrl::from_fn(|head| {
             let host = head.headers.get("x-forwarded-host")?.to_str().ok()?;
             Some(format!("https://{host}{}", head.uri.path_and_query()?))
         })
@@ -145,7 +147,7 @@ async fn cause_a_proxy_rewrites_the_path() {
 async fn cause_a_proxy_changes_the_query() {
     let published = "https://api.example.com/hook?a=1";
     let target = "/hook?a=1&via=proxy";
-    let right = PublicUrl::from_request(|head| {
+    let right = PublicUrl::from_fn(|head| {
         let query = head.uri.query()?.strip_suffix("&via=proxy")?;
         Some(format!("https://api.example.com{}?{query}", head.uri.path()))
     });
@@ -213,7 +215,8 @@ async fn cause_lambda_has_two_domains() {
 
     let (own, of_the_api) = ("hooks.example.com", "abcdef1234.execute-api.us-east-1.amazonaws.com");
     let status = async |public_url, published: &str, arrives| {
-        let token = current().token(&format!("https://{published}/hook"), "Hello", now()).sign();
+        let token =
+            current().delivery(&format!("https://{published}/hook"), "Hello", now()).token();
         let event = Call { signature: Some(&token), ..Call::to(arrives) }.http_api();
         let service = layer_for(public_url).layer(tower::service_fn(async |_: Request| {
             Ok::<_, lambda_http::Error>(Response::new(Body::Empty))
@@ -225,8 +228,11 @@ async fn cause_lambda_has_two_domains() {
     for (one, other) in [(own, of_the_api), (of_the_api, own)] {
         let wrong = base(&format!("https://{other}"));
         assert_eq!(status(wrong, one, one).await, StatusCode::BAD_REQUEST);
-        assert_eq!(status(PublicUrl::lambda_context(), one, one).await, StatusCode::OK);
-        assert_eq!(status(PublicUrl::lambda_context(), one, other).await, StatusCode::BAD_REQUEST);
+        assert_eq!(status(PublicUrl::from_lambda_context(), one, one).await, StatusCode::OK);
+        assert_eq!(
+            status(PublicUrl::from_lambda_context(), one, other).await,
+            StatusCode::BAD_REQUEST
+        );
         assert_eq!(status(either(), one, other).await, StatusCode::OK);
     }
 }
@@ -409,7 +415,7 @@ async fn the_authority_of_a_request_is_not_asked() {
 async fn a_mismatch_is_a_page_for_the_operator_and_nothing_for_the_sender() {
     let app = layer().layer(Router::new().fallback(ok));
     let response = app.oneshot(delivery("https://elsewhere.example/x", "/hook")).await.unwrap();
-    let Some(Rejection::Verify(VerifyError::SubjectMismatch { subject, expected, .. })) =
+    let Some(Rejection::Verification(VerifyError::SubjectMismatch { subject, expected, .. })) =
         response.extensions().get()
     else {
         panic!("a mismatch");

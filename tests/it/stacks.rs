@@ -88,7 +88,7 @@ where
 {
     let url = format!("{BASE}{path}");
     for (signer, status) in [(current(), StatusCode::OK), (stranger(), StatusCode::BAD_REQUEST)] {
-        let request = signer.token(&url, BODY, now()).request::<Q>().expect("a good URL");
+        let request = signer.delivery(&url, BODY, now()).request::<Q>().expect("a good URL");
         let response =
             stack.ready().await.expect("ready").call(request).await.expect("no error passes");
         assert_eq!(response.status(), status);
@@ -207,7 +207,7 @@ async fn layers_above_that_change_the_body() {
     check_axum(hook().layer(limited.clone())).await;
 
     let signer = current();
-    let too_long = signer.token(&format!("{BASE}/hook"), b"Hello Worlds", now());
+    let too_long = signer.delivery(&format!("{BASE}/hook"), b"Hello Worlds", now());
     let too_long = too_long.request::<Body>().unwrap();
     let response = hook().layer(limited).oneshot(too_long).await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -247,7 +247,7 @@ async fn decompression_belongs_below() {
     let compressed = gzip(BODY);
     let deliver = || {
         let signer = current();
-        let token = signer.token(&format!("{BASE}/hook"), &compressed, now());
+        let token = signer.delivery(&format!("{BASE}/hook"), &compressed, now());
         let mut request = token.request::<Body>().expect("a good URL");
         request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().expect("a value"));
         request
@@ -292,7 +292,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 async fn a_body_limit_above_two_megabytes_is_set_twice() {
     let body = vec![0; 3 * 1024 * 1024];
     let deliver = |router: Router| {
-        let request = current().token(&format!("{BASE}/hook"), &body, now()).request::<Body>();
+        let request = current().delivery(&format!("{BASE}/hook"), &body, now()).request::<Body>();
         router.oneshot(request.expect("a good URL"))
     };
     let large = || layer().body_limit(body.len());

@@ -44,11 +44,11 @@ const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 const SOON: Duration = Duration::from_millis(200);
 
 fn token() -> String {
-    current().token(&format!("{BASE}/hook"), b"Hello", now()).sign()
+    current().delivery(&format!("{BASE}/hook"), b"Hello", now()).token()
 }
 
 fn forged() -> String {
-    stranger().token(&format!("{BASE}/hook"), b"Hello", now()).sign()
+    stranger().delivery(&format!("{BASE}/hook"), b"Hello", now()).token()
 }
 
 fn head(signature: &str, content_length: usize) -> String {

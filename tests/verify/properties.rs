@@ -212,7 +212,7 @@ proptest! {
     #[test]
     fn what_the_signer_makes_gets_in(url in url(), body in body(), made in made_at(), later in 0..300_u64, nth in 0..2) {
         let signer = if nth == 0 { current() } else { next() };
-        let token = signer.token(&url, &body, at(made)).sign();
+        let token = signer.delivery(&url, &body, at(made)).token();
         let verdict = Verifier::new(keys()).verify(&token, &url, &body, at(made + later));
         prop_assert_eq!(verdict.as_ref().map(Claims::subject), Ok(url.as_str()));
     }
@@ -220,7 +220,7 @@ proptest! {
     #[test]
     fn outside_its_window_it_stays_out(url in url(), made in made_at(), outside in prop_oneof![0..300_u64, 600..10_000_u64], tolerance in 0..100_u64) {
         // The window is [nbf, exp) = [made, made + 300), and wider by the tolerance.
-        let token = current().token(&url, b"", at(made)).claim("nbf", made).sign();
+        let token = current().delivery(&url, b"", at(made)).claim("nbf", made).token();
         let verifier = Verifier::new(keys()).clock_tolerance(Duration::from_secs(tolerance));
         let now = made + outside - 300;
         let in_window = made <= now + tolerance && now < made + 300 + tolerance;
@@ -229,7 +229,7 @@ proptest! {
 
     #[test]
     fn any_change_of_the_token_keeps_it_out(body in body(), place in place(), to in prop_oneof!["[A-Za-z0-9_.=-]", ".", any::<char>().prop_map(String::from)]) {
-        let good = current().token(BASE, &body, now()).sign();
+        let good = current().delivery(BASE, &body, now()).token();
         for change in Change::ALL {
             let changed = change.make(&good, place.within(0..good.len()), &to);
             let verdict = Verifier::new(keys()).verify(&changed, BASE, &body, now());
@@ -239,7 +239,7 @@ proptest! {
 
     #[test]
     fn any_change_of_the_body_keeps_it_out(body in body(), index in any::<prop::sample::Index>(), byte in any::<u8>(), kind in 0..3) {
-        let token = current().token(BASE, &body, now()).sign();
+        let token = current().delivery(BASE, &body, now()).token();
         let mut changed = body.clone();
         match kind {
             0 => changed.insert(index.index(changed.len() + 1), byte),
@@ -253,7 +253,7 @@ proptest! {
 
     #[test]
     fn any_other_url_keeps_it_out(url in url(), part in 0..3_usize, place in place(), to in "/|[a-zA-Z0-9~._%?=&-]") {
-        let token = current().token(&url, b"", now()).sign();
+        let token = current().delivery(&url, b"", now()).token();
         let host = url.find("://").expect("a scheme") + 3;
         let query = url.find('?').unwrap_or(url.len());
         let path = url[host..query].find('/').map_or(query, |slash| host + slash);
@@ -269,7 +269,7 @@ proptest! {
     #[test]
     fn frames_make_no_difference(body in body(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12), declared in any::<bool>(), genuine in any::<bool>()) {
         let signed: &[u8] = if genuine { &body } else { b"another body" };
-        let token = current().token(&format!("{BASE}/hook"), signed, now()).sign();
+        let token = current().delivery(&format!("{BASE}/hook"), signed, now()).token();
         let frames = Frames::cut(&body, &cuts, declared);
         let (status, echoed) = send(&HOOK, &token, BoxBody::new(frames));
         prop_assert_eq!(status.is_success(), genuine);
@@ -283,7 +283,7 @@ proptest! {
         body in body(),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..4),
     ) {
-        let token = current().token(&format!("{base}{path_and_query}"), &body, now()).sign();
+        let token = current().delivery(&format!("{base}{path_and_query}"), &body, now()).token();
         let uri = Uri::try_from(path_and_query).expect("a path and a query");
         let declared = Frames::cut(&body, &cuts, true);
         let (status, echoed) = send(&uri, &token, BoxBody::new(declared));
@@ -298,7 +298,7 @@ proptest! {
     ) {
         let Ok(uri) = Uri::try_from([start.as_bytes(), &bytes].concat()) else { return Ok(()) };
         let accepted = |url: String| {
-            let token = current().token(&url, b"", now()).sign();
+            let token = current().delivery(&url, b"", now()).token();
             send(&uri, &token, BoxBody::default()).0 == StatusCode::OK
         };
         let (path, query) = (uri.path(), uri.query().map(|query| format!("?{query}")));
@@ -323,7 +323,7 @@ proptest! {
         }
         prop_assert!(Verifier::new(keys()).verify(&token, &url, &body, now()).is_err());
         // As URLs: of the claim, of the operator.
-        let token = current().token(&url, &body, at(NOW)).sign();
+        let token = current().delivery(&url, &body, at(NOW)).token();
         prop_assert!(Verifier::new(keys()).verify(&token, &url, &body, now()).is_ok());
         let _ = (PublicUrl::exact(&url), PublicUrl::base(&url));
     }

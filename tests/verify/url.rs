@@ -155,7 +155,7 @@ const DIFFERENT: &[Pair] = &[
 
 /// Whether a token for `subject` is good at `url`.
 fn accepted(subject: &str, url: &str) -> bool {
-    let token = current().token(subject, b"", now()).sign();
+    let token = current().delivery(subject, b"", now()).token();
     match Verifier::new(keys()).verify(&token, url, b"", now()) {
         Ok(_) => true,
         Err(VerifyError::SubjectMismatch { .. }) => false,
@@ -173,7 +173,7 @@ async fn status_of<B>(subject: &str, public_url: PublicUrl, mut request: Request
 where
     B: RequestBody<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    let token = current().token(subject, b"", now()).sign();
+    let token = current().delivery(subject, b"", now()).token();
     request.headers_mut().insert("upstash-signature", token.parse().expect("ASCII"));
     let inner = tower::service_fn(|_| async {
         Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
@@ -248,7 +248,7 @@ async fn the_layer_agrees_with_the_table() {
     let verdicts = [(SAME, StatusCode::OK), (DIFFERENT, StatusCode::BAD_REQUEST)];
     for (pairs, verdict) in verdicts {
         for (subject, url) in pairs {
-            let closure = PublicUrl::from_request(|_| Some((*url).to_owned()));
+            let closure = PublicUrl::from_fn(|_| Some((*url).to_owned()));
             assert_eq!(status(subject, closure, "/other").await, verdict, "{subject} at {url}");
             compared[0] += 1;
             if let (Ok(exact), Some(target)) = (PublicUrl::exact(url), with_query_of(url)) {
@@ -263,7 +263,8 @@ async fn the_layer_agrees_with_the_table() {
             if let Some((gateways, balancers)) = on_lambda(url) {
                 compared[2] += 1;
                 for request in gateways {
-                    let status = status_of(subject, PublicUrl::lambda_context(), request).await;
+                    let status =
+                        status_of(subject, PublicUrl::from_lambda_context(), request).await;
                     // A gateway may have decoded the path: either may be what was sent.
                     let decoded = *subject == "https://api.example.com/a%3Bb";
                     let verdict = if decoded { StatusCode::OK } else { verdict };

@@ -44,8 +44,8 @@ fn deliveries(count: usize) -> Result<String, Box<dyn Error>> {
     for number in 0..count {
         let body = format!("{number:01024}");
         let token =
-            signer.token(URL, body.as_bytes(), now).claim("jti", format!("jwt_{number:028}"));
-        writeln!(lines, "{} {body}", token.sign())?;
+            signer.delivery(URL, body.as_bytes(), now).claim("jti", format!("jwt_{number:028}"));
+        writeln!(lines, "{} {body}", token.token())?;
     }
     Ok(lines)
 }

@@ -20,6 +20,6 @@ async fn main() -> Result<(), Error> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
 
-    let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::lambda_context());
+    let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::from_lambda_context());
     lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
 }

@@ -1,18 +1,18 @@
-//! Answers to QStash that mean more than their status.
+//! Responses that QStash understands.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use http::{
     HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-/// For a handler: this message will never work, stop retrying. Status 489 and
-/// `Upstash-NonRetryable-Error: true`; QStash moves the message to the dead letter queue at once.
+/// Builds a response that makes QStash stop retrying a message that can never succeed: status 489 and
+/// `Upstash-NonRetryable-Error: true`. QStash moves the message to the dead letter queue at once.
 ///
-/// The body is any that can be made from a `String`: `axum::body::Body`, `lambda_http::Body`,
-/// `Full<Bytes>`, `String`.
+/// The body is any that can be created from a `String`: `axum::body::Body`, `lambda_http::Body`,
+/// `Full<Bytes>`, `String`. It is `{"error": "<reason>"}`.
 ///
 /// ```
 /// use http::Response;
@@ -28,16 +28,18 @@ use serde::{Serialize, Serializer};
 ///
 /// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry).
 pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
-    let mut response = error(StatusCode::BAD_REQUEST, reason, None);
+    let mut response = json_error(StatusCode::BAD_REQUEST, reason, None);
     make_non_retryable(&mut response);
     response
 }
 
-/// For a handler: not now, try again after `delay`. Status 503 and `Retry-After`, in whole seconds,
-/// rounded up, and at most one day: QStash ignores a longer delay and uses its own backoff.
+/// Builds a response that makes QStash retry after `delay`: status 503 and `Retry-After`, in whole
+/// seconds, rounded up.
+///
+/// The delay is at most one day: QStash ignores a longer one and uses its own backoff.
 ///
 /// ```
-/// use std::{fmt::Display, time::Duration};
+/// use std::time::Duration;
 ///
 /// let response: http::Response<String> =
 ///     tower_qstash::retry_after(Duration::from_millis(1500), "the printer is busy");
@@ -49,35 +51,29 @@ pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
 pub fn retry_after<B: From<String>>(delay: Duration, reason: &str) -> Response<B> {
     const ONE_DAY: u64 = 24 * 60 * 60;
     let rounded_up = delay.as_secs().saturating_add((delay.subsec_nanos() > 0).into());
-    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, reason, None);
+    let mut response = json_error(StatusCode::SERVICE_UNAVAILABLE, reason, None);
     response.headers_mut().insert(RETRY_AFTER, rounded_up.min(ONE_DAY).into());
     response
 }
 
-/// Builds the response `{"error": "…", "code": "…"}`.
-pub(crate) fn error<B: From<String>>(
+/// Builds a response with `{"error": "…"}`, and `"code": "…"` if there is one.
+pub(crate) fn json_error<B: From<String>>(
     status: StatusCode,
-    reason: impl Display,
+    reason: &str,
     code: Option<&'static str>,
 ) -> Response<B> {
-    let json = serde_json::to_string(&Answer { error: reason, code });
-    let mut response = Response::new(json.expect("a text is valid JSON").into());
+    #[derive(Serialize)]
+    struct Json<'a> {
+        error: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<&'static str>,
+    }
+
+    let json = serde_json::to_string(&Json { error: reason, code });
+    let mut response = Response::new(json.expect("two strings are valid JSON").into());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-#[derive(Serialize)]
-struct Answer<T: Display> {
-    #[serde(serialize_with = "as_text")]
-    error: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-}
-
-/// Into the JSON without a `String` of its own.
-fn as_text<S: Serializer>(text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(text)
 }
 
 pub(crate) fn make_non_retryable<B>(response: &mut Response<B>) {

@@ -1,15 +1,16 @@
-//! What the headers of a delivery say, and nobody vouches for.
+//! Delivery metadata from headers that aren't signed.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 
-/// What QStash says of a delivery in headers. **None of it is signed.**
+/// Delivery metadata from headers. **None of it is signed.**
 ///
-/// Whoever can present a token can write these as they like: use them for logs, for ordering, to
-/// tell a first attempt from a fifth; never to decide who may do what, or which keys to trust.
+/// Treat it as untrusted input: whoever can present a token can send any headers with it. It is good
+/// for logs, for ordering, and to tell a first attempt from a fifth; never to decide who may do what,
+/// or which keys to trust.
 ///
-/// A header that is missing, there twice, or malformed is `None`.
+/// A header that is missing, repeated or malformed is `None`.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -26,9 +27,9 @@ use http::HeaderMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnsignedDelivery {
-    /// `Upstash-Message-Id`: the same for every attempt.
+    /// `Upstash-Message-Id`: which is the same for every attempt.
     pub message_id: Option<String>,
-    /// `Upstash-Retried`: how often the message was retried before; 0 at the first attempt.
+    /// `Upstash-Retried`: how often the message was retried before, 0 at the first attempt.
     pub retried: Option<u32>,
     /// `Upstash-Schedule-Id`: the schedule that the message comes from.
     pub schedule_id: Option<String>,
@@ -36,14 +37,14 @@ pub struct UnsignedDelivery {
     pub url_group: Option<String>,
     /// `Upstash-Caller-Ip`: the address that the message was published from.
     pub caller_ip: Option<IpAddr>,
-    /// `Upstash-Region`: the region that delivers.
+    /// `Upstash-Region`: the region that delivers, such as `EU-CENTRAL-1`.
     pub region: Option<String>,
 }
 
 impl UnsignedDelivery {
-    /// Reads the headers of a request.
+    /// Parses the headers of a request.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let get = |name| only(headers, name);
+        let get = |name| single_value(headers, name);
         let owned = |name| get(name).map(str::to_owned);
         Self {
             message_id: owned("upstash-message-id"),
@@ -56,8 +57,8 @@ impl UnsignedDelivery {
     }
 }
 
-/// The value of a header that is there once, and is text.
-pub(crate) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// Returns the value of a header that is present once, and is text.
+pub(crate) fn single_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|value| !value.is_empty())?;
     values.next().is_none().then(|| value.to_str().ok())?

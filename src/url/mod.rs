@@ -1,26 +1,38 @@
-//! Are two URLs the same destination?
+//! URLs: whether two of them are equivalent, and how they are logged. Knows no gateway and no
+//! framework.
+
+mod percent_encoding;
+mod redacted;
 
 use std::fmt;
 
-use super::percent_encoding::{Octet, octets};
+pub(crate) use self::percent_encoding::is_equivalent_query;
+use self::percent_encoding::{Octet, octets};
+pub use self::redacted::RedactedUrl;
+#[cfg(feature = "tracing")]
+pub(crate) use self::redacted::truncate;
 
-pub(crate) use super::percent_encoding::same_query;
-
-/// Whether a request to `a` and one to `b` go to the same place; see [`Url::same`].
-pub(crate) fn same_destination(a: &str, b: &str) -> bool {
-    a == b || matches!((Url::parse(a), Url::parse(b)), (Some(a), Some(b)) if a.same(&b))
+/// Whether two URLs are equivalent, or the same text; see [`Url::is_equivalent`].
+pub(crate) fn is_equivalent(a: &str, b: &str) -> bool {
+    a == b || matches!((Url::parse(a), Url::parse(b)), (Some(a), Some(b)) if a.is_equivalent(&b))
 }
 
-/// An absolute `http` or `https` URL, cut into its components (RFC 3986 §3).
+/// Whether two paths are equal octet for octet, however each octet is written.
+#[cfg(feature = "lambda_http")]
+pub(crate) fn is_equivalent_path(a: &str, b: &str) -> bool {
+    a == b || octets(a).eq(octets(b))
+}
+
+/// An absolute `http` or `https` URL, split into its components (RFC 3986 §3).
 #[derive(Clone, Copy)]
 pub(crate) struct Url<'a> {
     https: bool,
     user_info: Option<&'a str>,
     host: &'a str,
     port: u16,
-    /// In two pieces, so that a base and a request's path need not be copied together.
+    /// The path of a base and that of a request, kept apart so that nothing is copied.
     path: [&'a str; 2],
-    /// Whether the second piece may have been percent-decoded on its way.
+    /// Whether the second one may have been percent-decoded before it arrived.
     maybe_decoded: bool,
     query: Option<&'a str>,
     fragment: Option<&'a str>,
@@ -84,34 +96,34 @@ impl<'a> Url<'a> {
         self.query
     }
 
-    /// Whether paths can be put below this URL: it has neither query nor fragment.
+    /// Whether a request's path can be joined to this URL, which has neither query nor fragment.
     pub(crate) fn is_base(&self) -> bool {
         self.query.is_none() && self.fragment.is_none()
     }
 
-    /// The URL of a request for `path` and `query` below this base.
-    pub(crate) fn below(self, path: RequestPath<'a>, query: Option<&'a str>) -> Self {
+    /// Joins the path and query of a request to this base.
+    pub(crate) fn join(self, path: RequestPath<'a>, query: Option<&'a str>) -> Self {
         let [prefix, _] = self.path;
-        let pieces = [prefix.strip_suffix('/').unwrap_or(prefix), path.text];
-        Self { path: pieces, maybe_decoded: path.maybe_decoded, query, ..self }
+        let path_pieces = [prefix.strip_suffix('/').unwrap_or(prefix), path.text];
+        Self { path: path_pieces, maybe_decoded: path.maybe_decoded, query, ..self }
     }
 
-    /// Whether a request to this URL and one to `other` go to the same place.
+    /// Whether this URL and `other` identify the same resource.
     ///
-    /// They do if the two are equal after the normalisation of RFC 3986 §6.2.2 and §6.2.3: case of
-    /// scheme and host, default port, empty path, percent-encoding of unreserved characters.
-    /// Beyond that, one slash at the end of the path does not count, nor the order of the query's
-    /// names (a Lambda event may have lost it), nor the fragment, which is never sent (RFC 9110
-    /// §7.1). All else is exact: no prefixes, no dot segments, no `%2F` for a slash. Where a gateway
-    /// may have decoded this URL's path, `other`'s may be the same once it is decoded.
-    pub(crate) fn same(&self, other: &Self) -> bool {
+    /// They do if they are equal after the normalization of RFC 3986 §6.2.2 and §6.2.3: case of
+    /// scheme and host, default port, empty path, percent-encoding of unreserved characters. In
+    /// addition, one slash at the end of the path does not count, nor the order of the names in the
+    /// query (a Lambda event may have lost it), nor the fragment, which is never sent (RFC 9110
+    /// §7.1). Everything else is exact: no prefixes, no dot segments, no `%2F` for a slash. Where this
+    /// URL's path may have been decoded, decoding the path of `other` may yield it as well.
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.https == other.https
             && self.user_info == other.user_info
             && self.host.eq_ignore_ascii_case(other.host)
             && self.port == other.port
             && (self.octets_of_path().eq(other.octets_of_path())
-                || self.maybe_decoded && self.decoded_path_is_that_of(other))
-            && same_query(self.query.unwrap_or_default(), other.query.unwrap_or_default())
+                || self.maybe_decoded && self.is_decoded_path_of(other))
+            && is_equivalent_query(self.query.unwrap_or_default(), other.query.unwrap_or_default())
     }
 
     fn octets_of_path(&self) -> impl Iterator<Item = Octet> {
@@ -119,16 +131,16 @@ impl<'a> Url<'a> {
         octets(prefix).chain(octets(path))
     }
 
-    /// Whether decoding `other`'s path once gives this path as it stands. `%2F` never matches: it is
-    /// data within one segment, and the gateway that decoded it made two.
-    fn decoded_path_is_that_of(&self, other: &Self) -> bool {
-        let decoded = |octet| match octet {
+    /// Whether decoding the path of `other` once yields this path as it stands. `%2F` never does: it
+    /// is data within one segment, and the gateway that decoded it made two segments of one.
+    fn is_decoded_path_of(&self, other: &Self) -> bool {
+        let decode = |octet| match octet {
             Octet::Data(b'/') => None,
             Octet::Delimiter(byte) | Octet::Data(byte) => Some(byte),
         };
         let [prefix, path] = self.path_without_end_slash();
-        let as_it_stands = octets(prefix).map(decoded).chain(path.bytes().map(Some));
-        as_it_stands.eq(other.octets_of_path().map(decoded))
+        let as_it_stands = octets(prefix).map(decode).chain(path.bytes().map(Some));
+        as_it_stands.eq(other.octets_of_path().map(decode))
     }
 
     fn path_without_end_slash(&self) -> [&'a str; 2] {
@@ -147,18 +159,12 @@ pub(crate) struct RequestPath<'a> {
 }
 
 impl<'a> RequestPath<'a> {
-    /// `None` where it is no path that could go below a base: `*`, or one with a `?` or `#`, which a
-    /// gateway has decoded, so that what is path and what is query can no longer be told.
+    /// Returns `None` where the text can't be joined to a base: for `*`, and for a path with a `?` or
+    /// `#`, which a gateway has decoded, so that path and query can no longer be told apart.
     pub(crate) fn new(text: &'a str, maybe_decoded: bool) -> Option<Self> {
         let is_path = text.starts_with('/') && !text.contains(['?', '#']);
         is_path.then_some(Self { text, maybe_decoded })
     }
-}
-
-/// Whether two paths are equal, octet for octet, whichever way an octet is written.
-#[cfg(feature = "lambda_http")]
-pub(crate) fn same_path(a: &str, b: &str) -> bool {
-    a == b || octets(a).eq(octets(b))
 }
 
 impl fmt::Display for Url<'_> {
@@ -181,14 +187,16 @@ impl fmt::Display for Url<'_> {
     }
 }
 
-pub(super) fn split_off(text: &str, delimiter: char) -> (&str, Option<&str>) {
+/// Splits off what follows the first `delimiter`.
+fn split_off(text: &str, delimiter: char) -> (&str, Option<&str>) {
     match text.split_once(delimiter) {
         Some((before, after)) => (before, Some(after)),
         None => (text, None),
     }
 }
 
-/// The host, an IPv6 literal with its brackets, and the port without its colon.
+/// Splits an authority into the host, an IPv6 literal with its brackets, and the port without its
+/// colon.
 fn split_port(host_and_port: &str) -> Option<(&str, &str)> {
     let end_of_host = match host_and_port.strip_prefix('[') {
         Some(literal) => literal.find(']')? + 2,
@@ -203,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn for_the_log_a_url_is_written_without_what_goes_without_saying() {
+    fn display_omits_default_port_and_fragment() {
         let written = |url| Url::parse(url).map(|url| url.to_string());
         assert_eq!(
             written("HTTPS://a.example:443/b?c=d#e").as_deref(),
@@ -215,12 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_a_gateway_decoded_is_the_one_that_was_sent() {
+    fn decoded_path_is_equivalent_to_the_sent_one() {
         let origin = Url::parse("https://a.example/p%40q").expect("a URL");
-        let same = |sent: &str, arrived, maybe_decoded| {
+        let is_equivalent = |sent: &str, arrived, maybe_decoded| {
             let sent = format!("https://a.example/p%40q{sent}");
             let arrived = RequestPath::new(arrived, maybe_decoded).expect("a path");
-            Url::parse(&sent).is_some_and(|sent| origin.below(arrived, None).same(&sent))
+            Url::parse(&sent).is_some_and(|sent| origin.join(arrived, None).is_equivalent(&sent))
         };
         for (sent, arrived) in [
             ("/user/joe%40example.com", "/user/joe@example.com"),
@@ -231,29 +239,35 @@ mod tests {
             ("/a%20b%C3%A9", "/a bé"),
             ("/%7Eb", "/~b"),
         ] {
-            assert!(same(sent, arrived, true), "{sent}");
-            assert!(same(sent, sent, false) && same(sent, sent, true), "{sent}, not decoded");
+            assert!(is_equivalent(sent, arrived, true), "{sent}");
+            assert!(
+                is_equivalent(sent, sent, false) && is_equivalent(sent, sent, true),
+                "{sent}, not decoded"
+            );
         }
-        assert!(!same("/user/joe%40example.com", "/user/joe@example.com", false));
+        assert!(!is_equivalent("/user/joe%40example.com", "/user/joe@example.com", false));
         for (sent, arrived) in
             [("/a%2Fb", "/a/b"), ("/a/b", "/a%2Fb"), ("/a%2F", "/a"), ("/a%2F", "/a/")]
         {
-            assert!(!same(sent, arrived, true) && !same(sent, arrived, false), "{sent}");
+            assert!(
+                !is_equivalent(sent, arrived, true) && !is_equivalent(sent, arrived, false),
+                "{sent}"
+            );
         }
-        for no_path in ["", "*", "a", "/a?b", "/a#b"] {
-            assert!(RequestPath::new(no_path, true).is_none(), "{no_path}");
+        for not_a_path in ["", "*", "a", "/a?b", "/a#b"] {
+            assert!(RequestPath::new(not_a_path, true).is_none(), "{not_a_path}");
         }
     }
 
     #[cfg(feature = "lambda_http")]
     #[test]
-    fn a_domain_name_makes_an_origin_and_nothing_else_does() {
+    fn https_takes_only_a_host_with_an_optional_port() {
         let origin = Url::https("hooks.example.com").expect("a domain name");
-        assert!(origin.same(&Url::parse("https://hooks.example.com/").expect("a URL")));
+        assert!(origin.is_equivalent(&Url::parse("https://hooks.example.com/").expect("a URL")));
         assert!(origin.is_base());
         let with_port = Url::https("x.example:4566").expect("a domain name and a port");
-        assert!(with_port.same(&Url::parse("https://x.example:4566/").expect("a URL")));
-        assert!(!with_port.same(&Url::parse("https://x.example/").expect("a URL")));
+        assert!(with_port.is_equivalent(&Url::parse("https://x.example:4566/").expect("a URL")));
+        assert!(!with_port.is_equivalent(&Url::parse("https://x.example/").expect("a URL")));
         for host in
             ["", ":443", "a.example:port", "a.example/a", "a.example?a", "a.example#a", "a@b"]
         {

@@ -1,10 +1,10 @@
-//! Replacing the signing keys of a running service.
+//! Signing keys that are replaced while services run.
 
 use std::{fmt, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::SigningKeys;
+use super::SigningKeys;
 
 /// Replaces the signing keys of running services, without a restart.
 ///
@@ -19,7 +19,7 @@ use crate::SigningKeys;
 /// let layer = QStashVerifyLayer::new(handle.clone(), public_url);
 ///
 /// // After a roll, wherever the new keys come from:
-/// handle.replace(SigningKeys::new("sig_next", "sig_new")?);
+/// handle.set(SigningKeys::new("sig_next", "sig_new")?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl SigningKeysHandle {
     }
 
     /// Replaces all signing keys. The previous ones are no longer accepted, so pass the complete set.
-    pub fn replace(&self, keys: SigningKeys) {
+    pub fn set(&self, keys: SigningKeys) {
         self.keys.store(Arc::new(keys));
     }
 

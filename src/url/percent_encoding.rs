@@ -1,8 +1,8 @@
-//! What the bytes of a path or a query stand for (RFC 3986 §2).
+//! Percent-encoding: which octets a path or a query stands for (RFC 3986 §2).
 
 /// Whether two queries are the same text, or have the same names with the same values. The order
 /// counts only among the values of one name.
-pub(crate) fn same_query(a: &str, b: &str) -> bool {
+pub(crate) fn is_equivalent_query(a: &str, b: &str) -> bool {
     // Counting is cheap. Decoding and sorting is not, and whoever holds a token can send any query
     // with it; the length of a token bounds how many pieces its own query has.
     a == b || pieces(a).count() == pieces(b).count() && sorted_pairs(a) == sorted_pairs(b)
@@ -34,9 +34,11 @@ fn form_decode(text: &str) -> Vec<u8> {
     octets(text).map(plus_as_space).collect()
 }
 
-/// One octet of a URL, written as one byte or as `%XX`. A delimiter differs from its encoding, which
-/// is data (RFC 3986 §2.2). For every other octet the two spellings are equal: unreserved characters
-/// (§6.2.2.2), and what no URL may hold, such as a space or `é`, since some gateways decode.
+/// One octet of a URL, written as one byte or as `%XX`.
+///
+/// A delimiter differs from its encoding, which is data (RFC 3986 §2.2). For every other octet the two
+/// spellings are equal: for unreserved characters (§6.2.2.2), and for those that no URL may hold, such
+/// as a space or `é`, since some gateways decode them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Octet {
     Delimiter(u8),

@@ -1,26 +1,26 @@
-//! Signing keys from the environment: the only place that reads it.
+//! Signing keys from the environment. Nothing else reads it.
 
 use std::ffi::OsString;
 
-use crate::verify::{SigningKeyError, SigningKeyProblem, SigningKeys};
+use super::{Problem, SigningKeyError, SigningKeys};
 
 const CURRENT: &str = "QSTASH_CURRENT_SIGNING_KEY";
 const NEXT: &str = "QSTASH_NEXT_SIGNING_KEY";
 
 impl SigningKeys {
-    /// The keys in `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`.
+    /// Reads the keys from the environment variables `QSTASH_CURRENT_SIGNING_KEY` and
+    /// `QSTASH_NEXT_SIGNING_KEY`.
     ///
-    /// Where `QSTASH_REGION` is set, which means that an account is moving between regions, the
-    /// pairs of all regions are taken in as well: `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`,
-    /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on; the plain pair may then be
-    /// missing. A delivery may be signed with any of them; its `Upstash-Region` header is not signed
-    /// and decides nothing. Labels are `current`, `next`, `US_EAST_1 current`, and so on.
+    /// If `QSTASH_REGION` is set, which means that an account is moving between regions, the pairs of
+    /// all regions are joined: `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`,
+    /// `US_EAST_1_QSTASH_NEXT_SIGNING_KEY`, `EU_CENTRAL_1_…` and so on. The plain pair may then be
+    /// missing. A delivery may be signed with any of the keys; its `Upstash-Region` header is not
+    /// signed and decides nothing. Labels are `current`, `next`, `US_EAST_1 current`, and so on.
     ///
     /// # Errors
     ///
-    /// For each variable what [`new`](Self::new) refuses in an argument (empty, white space or
-    /// quotation marks around it, a published development key), and one that is not set or not
-    /// UTF-8. Of a region's pair both must be set or neither.
+    /// A variable that is missing or not UTF-8, or that holds what [`new`](Self::new) refuses, such
+    /// as an empty, quoted or published key. Either both keys of a region must be set or neither.
     pub fn from_env() -> Result<Self, SigningKeyError> {
         Self::from_variables(variables())
     }
@@ -47,12 +47,12 @@ impl SigningKeys {
             prefixes.insert(0, String::new());
         }
         let mut pairs = prefixes.iter().map(|prefix| pair(prefix, get));
-        let first = pairs.next().expect("there is a plain pair to look for, or a region's");
+        let first = pairs.next().expect("`prefixes` has the plain one where it has no region's");
         pairs.try_fold(first?, |keys, more| Ok(keys.also(more?)))
     }
 }
 
-/// The pair in two variables with this prefix, such as `US_EAST_1_`.
+/// Reads the pair in the two variables with this prefix, such as `US_EAST_1_`.
 fn pair<'a>(
     prefix: &str,
     get: impl Fn(&str) -> Option<&'a OsString>,
@@ -60,17 +60,19 @@ fn pair<'a>(
     let names = [CURRENT, NEXT].map(|name| format!("{prefix}{name}"));
     let read = |name: &String| {
         let error = |problem| SigningKeyError { name: name.clone(), problem };
-        let value = get(name).ok_or_else(|| error(SigningKeyProblem::Missing))?;
-        value.to_str().ok_or_else(|| error(SigningKeyProblem::NotUnicode))
+        let value = get(name).ok_or_else(|| error(Problem::Missing))?;
+        value.to_str().ok_or_else(|| error(Problem::NotUnicode))
     };
     let [current, next] = &names;
-    let keys = [read(current)?, read(next)?];
-    let label = prefix.strip_suffix('_').map_or(String::new(), |region| format!("{region} "));
-    SigningKeys::pair(&label, [current, next], keys)
+    let keys = SigningKeys::from_pair([current, next], [read(current)?, read(next)?])?;
+    match prefix.strip_suffix('_') {
+        Some(region) => keys.with_label(region),
+        None => Ok(keys),
+    }
 }
 
-/// `US_EAST_1` from `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`. Only what has the shape of a region:
-/// `STAGING_QSTASH_CURRENT_SIGNING_KEY` is some other program's.
+/// Returns `US_EAST_1` for `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`. A prefix without the form of a
+/// region, such as `STAGING`, belongs to some other program.
 fn region(variable: &str) -> Option<&str> {
     let region =
         [CURRENT, NEXT].iter().find_map(|key| variable.strip_suffix(key)?.strip_suffix('_'))?;
@@ -82,7 +84,7 @@ fn region(variable: &str) -> Option<&str> {
     (words(area) && digits(number)).then_some(region)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[expect(clippy::disallowed_methods, reason = "nothing else reads the environment")]
 fn variables() -> std::env::VarsOs {
     std::env::vars_os()
 }
@@ -97,7 +99,7 @@ mod tests {
         )
     }
 
-    fn refused(variables: &[(&str, &str)]) -> (String, SigningKeyProblem) {
+    fn refused(variables: &[(&str, &str)]) -> (String, Problem) {
         let SigningKeyError { name, problem } = from(variables).unwrap_err();
         (name, problem)
     }
@@ -105,22 +107,22 @@ mod tests {
     const PAIR: [(&str, &str); 2] = [(CURRENT, "sig_a"), (NEXT, "sig_b")];
 
     #[test]
-    fn both_variables_are_taken() {
+    fn both_variables_are_read() {
         assert_eq!(format!("{:?}", from(&PAIR).unwrap()), r#"SigningKeys["current", "next"]"#);
     }
 
     #[test]
-    fn what_is_wrong_with_a_variable_is_said_with_its_name() {
-        let missing = |name: &str| (name.to_owned(), SigningKeyProblem::Missing);
+    fn an_invalid_variable_is_named_with_its_problem() {
+        let missing = |name: &str| (name.to_owned(), Problem::Missing);
         assert_eq!(refused(&[]), missing(CURRENT));
         assert_eq!(refused(&[(CURRENT, "sig_a")]), missing(NEXT));
         assert_eq!(refused(&[(NEXT, "sig_b")]), missing(CURRENT));
         for (value, problem) in [
-            ("", SigningKeyProblem::Empty),
-            ("sig_b\n", SigningKeyProblem::WhiteSpace),
-            ("\"sig_b\"", SigningKeyProblem::Quoted),
-            ("sig_b'", SigningKeyProblem::Quoted),
-            ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", SigningKeyProblem::Development),
+            ("", Problem::Empty),
+            ("sig_b\n", Problem::WhiteSpace),
+            ("\"sig_b\"", Problem::Quoted),
+            ("sig_b'", Problem::Quoted),
+            ("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", Problem::Development),
         ] {
             assert_eq!(refused(&[(CURRENT, value), (NEXT, "sig_b")]), (CURRENT.into(), problem));
             assert_eq!(refused(&[(CURRENT, "sig_a"), (NEXT, value)]), (NEXT.into(), problem));
@@ -135,23 +137,23 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_variable_that_is_not_unicode_is_said_to_be() {
+    fn a_variable_that_is_not_unicode_is_refused() {
         use std::os::unix::ffi::OsStringExt;
         let bad = OsString::from_vec(b"sig_\xFF".to_vec());
         let variables =
             [(CURRENT.into(), bad.clone()), (NEXT.into(), "sig_b".into()), (bad.clone(), bad)];
         let error = SigningKeys::from_variables(variables).unwrap_err();
-        assert_eq!((error.name.as_str(), error.problem), (CURRENT, SigningKeyProblem::NotUnicode));
+        assert_eq!((error.name.as_str(), error.problem), (CURRENT, Problem::NotUnicode));
     }
 
     #[test]
-    fn a_migration_takes_in_the_pairs_of_all_regions() {
+    fn a_migration_joins_the_pairs_of_all_regions() {
         let regions = [
             ("US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
             ("US_EAST_1_QSTASH_NEXT_SIGNING_KEY", "sig_d"),
             ("EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY", "sig_f"),
             ("EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY", "sig_e"),
-            // Somebody else's: not the shape of a region.
+            // Another program's: not the form of a region.
             ("STAGING_QSTASH_CURRENT_SIGNING_KEY", ""),
             ("MY_APP_QSTASH_CURRENT_SIGNING_KEY", ""),
             ("QSTASH_1_QSTASH_CURRENT_SIGNING_KEY", ""),
@@ -176,12 +178,12 @@ mod tests {
 
         let half = [&PAIR[..], &regions[..1], &[("QSTASH_REGION", "US_EAST_1")]].concat();
         let name = "US_EAST_1_QSTASH_NEXT_SIGNING_KEY".to_owned();
-        assert_eq!(refused(&half), (name, SigningKeyProblem::Missing));
+        assert_eq!(refused(&half), (name, Problem::Missing));
     }
 
-    /// As the official SDK for TypeScript has it.
+    /// As in the official SDK for TypeScript.
     #[test]
-    fn in_a_migration_the_pairs_of_the_regions_will_do() {
+    fn a_migration_needs_no_plain_pair() {
         let region = [
             ("QSTASH_REGION", "US_EAST_1"),
             ("US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
@@ -192,8 +194,8 @@ mod tests {
             r#"SigningKeys["US_EAST_1 current", "US_EAST_1 next"]"#
         );
         let half_a_plain_pair = [&region[..], &PAIR[..1]].concat();
-        assert_eq!(refused(&half_a_plain_pair), (NEXT.into(), SigningKeyProblem::Missing));
-        assert_eq!(refused(&region[..1]), (CURRENT.into(), SigningKeyProblem::Missing));
-        assert_eq!(refused(&region[1..]), (CURRENT.into(), SigningKeyProblem::Missing));
+        assert_eq!(refused(&half_a_plain_pair), (NEXT.into(), Problem::Missing));
+        assert_eq!(refused(&region[..1]), (CURRENT.into(), Problem::Missing));
+        assert_eq!(refused(&region[1..]), (CURRENT.into(), Problem::Missing));
     }
 }

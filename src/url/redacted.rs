@@ -1,10 +1,19 @@
-//! URLs for the operator's log, without the secrets that a URL may hold.
+//! What the operator's log shows of URLs, and of other texts that a client chose.
 
 use std::fmt;
 
-use super::url::split_off;
+use super::split_off;
 
 const REDACTED: &str = "***";
+
+/// Truncates a text that a client chose to the 256 bytes that are worth logging.
+#[cfg(feature = "tracing")]
+pub(crate) fn truncate(text: &str) -> &str {
+    const LIMIT: usize = 256;
+    let is_boundary = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=LIMIT.min(text.len())).rev().find(is_boundary).unwrap_or_default();
+    &text[..end]
+}
 
 /// A URL for the operator's log.
 ///
@@ -17,7 +26,7 @@ const REDACTED: &str = "***";
 /// # let now = std::time::UNIX_EPOCH;
 ///
 /// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
-/// let token = Signer::new("sig_current")?.token("https://a.example/?tenant=7", "", now).sign();
+/// let token = Signer::new("sig_current")?.delivery("https://a.example/?tenant=7", "", now).token();
 /// let error = verifier.verify(&token, "https://b.example", b"", now).unwrap_err();
 /// let VerifyError::SubjectMismatch { subject, .. } = error else { panic!("{error}") };
 /// assert_eq!(subject.to_string(), "https://a.example/?tenant=***");

@@ -1,4 +1,4 @@
-//! The service: from the header to a verified token, or to a rejection at once.
+//! The service: verifies the parts of a request, then reads the body or rejects.
 
 use std::{
     error::Error,
@@ -10,7 +10,8 @@ use std::{
 use http::{Request, Response};
 use tower_service::Service;
 
-use crate::{RequestBody, ResponseBody, ResponseFuture, layer::Settings};
+use super::{config::Config, future::ResponseFuture, response_body::ResponseBody};
+use crate::request_body::RequestBody;
 
 /// Verifies requests and calls the inner service with genuine deliveries only. Created by
 /// [`QStashVerifyLayer`](crate::QStashVerifyLayer).
@@ -20,12 +21,27 @@ use crate::{RequestBody, ResponseBody, ResponseFuture, layer::Settings};
 #[derive(Clone, Debug)]
 pub struct QStashVerify<S> {
     inner: S,
-    settings: Arc<Settings>,
+    config: Arc<Config>,
 }
 
 impl<S> QStashVerify<S> {
-    pub(crate) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
+    }
+
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Consumes the service and returns the inner one.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 
@@ -48,12 +64,12 @@ where
         // docs on cloning). On rejection it is dropped, which releases whatever `poll_ready` reserved.
         let clone = self.inner.clone();
         let service = mem::replace(&mut self.inner, clone);
-        let settings = Arc::clone(&self.settings);
+        let config = Arc::clone(&self.config);
 
         let (parts, body) = request.into_parts();
-        match settings.verify_parts(&parts) {
-            Ok(token) => ResponseFuture::read(parts, body, token, service, settings),
-            Err(rejection) => ResponseFuture::reject(&parts, body, rejection, settings),
+        match config.verify_parts(&parts) {
+            Ok(verifier) => ResponseFuture::read(parts, body, verifier, service, config),
+            Err(rejection) => ResponseFuture::reject(&parts, body, rejection, config),
         }
     }
 }

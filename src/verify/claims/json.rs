@@ -1,21 +1,22 @@
-//! JSON as a JWT needs it: an object with each name once, whose values are looked at one by one so
-//! that a wrong type can be reported with its claim's name.
+//! JSON as a JWT needs it: an object with each name once, whose members are parsed one by one, so
+//! that a wrong type is reported with the name of its claim.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{NumericDate, VerifyError};
+use super::NumericDate;
+use crate::verify::error::VerifyError;
 
-/// `segment` names the part of the token that `text` comes from.
-pub(super) fn object<'a, T: Deserialize<'a>>(
+/// Parses an object. `segment` names the part of the token that `text` comes from.
+pub(in crate::verify) fn parse_object<'a, T: Deserialize<'a>>(
     text: &'a [u8],
     segment: &'static str,
 ) -> Result<T, VerifyError> {
-    // serde would fill a struct from an array too, by position.
+    // serde would fill a struct from an array as well, by position.
     let starts_as_object = text.trim_ascii_start().starts_with(b"{");
-    // `from_slice` would not look at the bytes of members that are skipped; all must be UTF-8
+    // `from_slice` would not check the bytes of members that are skipped, but all must be UTF-8
     // (RFC 7519 §7.2).
     str::from_utf8(text)
         .ok()
@@ -24,14 +25,15 @@ pub(super) fn object<'a, T: Deserialize<'a>>(
         .ok_or(VerifyError::InvalidJson { segment })
 }
 
-/// A member that is there even if it is `null`, which serde would otherwise take for missing.
-pub(super) fn present<'de, D: Deserializer<'de>>(
+/// Deserializes a member that is present even if it is `null`, which serde would otherwise take for
+/// missing.
+pub(in crate::verify) fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+pub(in crate::verify) fn parse_string(value: &RawValue) -> Option<Cow<'_, str>> {
     /// `Cow<str>` alone would always copy.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -39,7 +41,7 @@ pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
 }
 
-pub(super) fn numeric_date(value: &RawValue) -> Option<NumericDate> {
+pub(super) fn parse_numeric_date(value: &RawValue) -> Option<NumericDate> {
     // With its feature `arbitrary_precision`, serde_json takes some objects for numbers too.
     let text = value.get();
     let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());

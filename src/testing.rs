@@ -1,8 +1,11 @@
-//! A signer: the tokens QStash would send, to test handlers without QStash.
+//! Signed deliveries as QStash would send them, to test handlers without QStash.
 
 use std::{fmt, time::SystemTime};
 
-use base64_simd::{URL_SAFE, URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use hmac::Mac;
 use http::Request;
@@ -10,10 +13,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    RequestBody,
-    verify::{
-        KeyedMac, NumericDate, RedactedUrl, SigningKeyError, check, development_mac, keyed_mac,
-    },
+    keys::{KeyedMac, SigningKeyError, development_server_mac, testing_mac},
+    request_body::RequestBody,
+    url::RedactedUrl,
+    verify::NumericDate,
 };
 
 /// Signs tokens with the claims that QStash sends today, to test receivers with.
@@ -24,14 +27,14 @@ use crate::{
 ///
 /// let (url, body) = ("https://example.com/hook", b"Hello World");
 /// let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-/// let token = Signer::new("sig_current")?.token(url, body, now).sign();
+/// let token = Signer::new("sig_current")?.delivery(url, body, now).token();
 ///
 /// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
 /// assert!(verifier.verify(&token, url, body, now).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The test of a handler, here behind an axum router, with a whole signed request:
+/// A handler's test, here behind an axum router, with a whole signed request:
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -45,12 +48,12 @@ use crate::{
 /// let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
 /// let app = Router::new().route("/webhook", post(async |_: Claims| "done")).layer(verify);
 ///
-/// let token = Signer::new("sig_current")?.token(
+/// let delivery = Signer::new("sig_current")?.delivery(
 ///     "https://api.example.com/webhook",
 ///     r#"{"order": 7}"#,
 ///     SystemTime::now(),
 /// );
-/// let mut request = token.request::<Body>()?;
+/// let mut request = delivery.request::<Body>()?;
 /// // Whatever else the handler needs; no header is signed.
 /// request.headers_mut().insert(CONTENT_TYPE, "application/json".parse()?);
 /// let response = app.oneshot(request).await?;
@@ -63,40 +66,40 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer with this key.
+    /// Creates a signer with this key.
     ///
     /// # Errors
     ///
-    /// Those of [`SigningKeys::new`](crate::SigningKeys::new), for the argument `key`.
+    /// Those of [`SigningKeys::from_key`](crate::SigningKeys::from_key).
     pub fn new(key: &str) -> Result<Self, SigningKeyError> {
-        check("key", key)?;
-        Ok(Self { mac: keyed_mac(key) })
+        Ok(Self { mac: testing_mac(key)? })
     }
 
-    /// A signer with the published current key of the local development server, for receivers that
-    /// take [`SigningKeys::insecure_development_server`](crate::SigningKeys::insecure_development_server).
-    pub fn insecure_development_server() -> Self {
-        Self { mac: development_mac() }
+    /// Creates a signer with the published current key of the local development server's first user,
+    /// for receivers with
+    /// [`SigningKeys::dangerous_development_server`](crate::SigningKeys::dangerous_development_server).
+    pub fn dangerous_development_server() -> Self {
+        Self { mac: development_server_mac() }
     }
 
-    /// A token as QStash makes it for a message to `url` with this body, made at `now` and good
-    /// for 300 seconds. Its `jti` is always the same one.
-    pub fn token(&self, url: &str, body: impl AsRef<[u8]>, now: SystemTime) -> UnsignedToken {
+    /// Creates a delivery of `body`, published to `url`. Its token is issued at `now` and valid for 300
+    /// seconds, as QStash's are. Its `jti` is always the same one.
+    pub fn delivery(&self, url: &str, body: impl AsRef<[u8]>, now: SystemTime) -> DeliveryBuilder {
         let body = body.as_ref();
         let now = NumericDate::from(now).as_secs();
         let claims = json!({
             "aud": "",
-            "body": URL_SAFE.encode_to_string(Sha256::digest(body)),
+            "body": BASE64_URL_SAFE.encode(Sha256::digest(body)),
             "exp": now.saturating_add(300),
             "iat": now,
             "iss": "Upstash",
             "jti": "jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB",
-            // Go's zero time: what QStash sends.
+            // Go's zero time, as in QStash's tokens.
             "nbf": -62_135_596_800_i64,
             "sub": url,
         });
         let header = json!({ "alg": "HS256", "typ": "JWT" });
-        UnsignedToken {
+        DeliveryBuilder {
             signer: self.clone(),
             header: object(header),
             claims: object(claims),
@@ -105,34 +108,35 @@ impl Signer {
         }
     }
 
-    /// Signs any two texts as the header and the claims of a token, well-formed or not.
+    /// Signs any two texts as the header and the claims of a token, whether valid or not.
     pub fn sign_raw(&self, header: &[u8], claims: &[u8]) -> String {
-        let [header, claims] = [header, claims].map(|text| URL_SAFE_NO_PAD.encode_to_string(text));
+        let [header, claims] = [header, claims].map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
         self.sign_segments(&format!("{header}.{claims}"))
     }
 
-    /// Appends the signature to what should be two segments joined by a dot.
+    /// Appends the signature to a text, which should be two segments joined by a dot.
     pub fn sign_segments(&self, message: &str) -> String {
         let tag = self.mac.clone().chain_update(message).finalize().into_bytes();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode_to_string(tag))
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
     }
 }
 
-/// A token that is not signed yet, and whose header and claims may still be changed.
+/// Builds a signed delivery, or only its token. Claims and the JOSE header can be changed, to test what
+/// a receiver does with an invalid one.
 ///
 /// ```
 /// # use std::time::UNIX_EPOCH;
 /// # let signer = tower_qstash::Signer::new("sig_current")?;
 /// let expires_early = signer
-///     .token("https://example.com/hook", b"", UNIX_EPOCH)
+///     .delivery("https://example.com/hook", b"", UNIX_EPOCH)
 ///     .claim("exp", 1)
 ///     .without_claim("jti")
-///     .sign();
+///     .token();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "the token is not signed yet"]
-pub struct UnsignedToken {
+#[must_use = "a builder does nothing until its token or request is taken"]
+pub struct DeliveryBuilder {
     signer: Signer,
     header: Map<String, Value>,
     claims: Map<String, Value>,
@@ -140,47 +144,47 @@ pub struct UnsignedToken {
     body: Bytes,
 }
 
-impl UnsignedToken {
+impl DeliveryBuilder {
     /// Sets a claim to any JSON value.
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.claims.insert(name.into(), value.into());
         self
     }
 
-    /// Leaves a claim out.
+    /// Removes a claim.
     pub fn without_claim(mut self, name: &str) -> Self {
         self.claims.remove(name);
         self
     }
 
-    /// Sets a member of the JOSE header, such as `alg`, to any JSON value. The signature stays an
+    /// Sets a member of the JOSE header, such as `alg`, to any JSON value. The signature remains an
     /// HMAC-SHA256.
     pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.insert(name.into(), value.into());
         self
     }
 
-    /// The token, for the header `Upstash-Signature`.
-    pub fn sign(self) -> String {
+    /// Returns the signed token, for the header `Upstash-Signature`.
+    pub fn token(self) -> String {
         let [header, claims] = [self.header, self.claims].map(|part| Value::from(part).to_string());
         self.signer.sign_raw(header.as_bytes(), claims.as_bytes())
     }
 
-    /// The whole delivery: a `POST` to the URL, with the body and the signed token.
+    /// Returns the whole delivery: a `POST` to the URL, with the body and the signed token.
     ///
     /// # Errors
     ///
-    /// A URL that [`http::Uri`] does not take, such as `https://example.com/a b`.
+    /// A URL that [`http::Uri`] refuses, such as `https://example.com/a b`.
     pub fn request<B: RequestBody>(self) -> http::Result<Request<B>> {
         let (url, body) = (self.url.clone(), self.body.clone());
-        Request::post(url).header("upstash-signature", self.sign()).body(B::from_bytes(body))
+        Request::post(url).header("upstash-signature", self.token()).body(B::from_bytes(body))
     }
 }
 
-/// Shows neither the claims nor the body.
-impl fmt::Debug for UnsignedToken {
+/// Formats neither the claims nor the body.
+impl fmt::Debug for DeliveryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnsignedToken")
+        f.debug_struct("DeliveryBuilder")
             .field("url", &RedactedUrl::new(&self.url))
             .finish_non_exhaustive()
     }

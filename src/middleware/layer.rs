@@ -1,29 +1,27 @@
-//! The layer: its settings, their defaults, and the only clock.
+//! The layer: the builder and its defaults.
 
 use std::{
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, request::Parts};
+use http::Response;
 use tower_layer::Layer;
 
-use crate::{
-    PublicUrl, QStashVerify, Rejection, SigningKeysHandle, VerifiedToken, VerifyError,
-    public_url::Comparison,
-    verify::{SignedToken, Token, check_claims},
+use super::{
+    config::{Account, Config, system_clock},
+    rejection::Rejection,
+    service::QStashVerify,
+    trace::Tracing,
 };
-#[cfg(feature = "tracing")]
-use crate::{log, verify::RedactedUrl};
+use crate::{keys::SigningKeysHandle, public_url::PublicUrl};
 
-const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
 const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A Tower layer that lets only genuine QStash deliveries through.
+/// A Tower layer that verifies QStash deliveries and rejects every other request.
 ///
 /// | setting | default |
 /// |---|---|
@@ -187,31 +185,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct QStashVerifyLayer {
-    settings: Arc<Settings>,
-}
-
-type Clock = dyn Fn() -> SystemTime + Send + Sync;
-type RejectionResponse = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
-
-#[derive(Clone)]
-pub(crate) struct Settings {
-    accounts: Vec<Account>,
-    clock_tolerance: Duration,
-    pub(crate) body_limit: usize,
-    pub(crate) drain_limit: usize,
-    pub(crate) drain_timeout: Duration,
-    clock: Arc<Clock>,
-    rejection_response: Arc<RejectionResponse>,
-    log_query_values: bool,
-    #[cfg(feature = "tracing")]
-    next_key_warnings: log::NextKeyWarnings,
-}
-
-/// Keys, and the URL that they may sign deliveries to.
-#[derive(Clone, Debug)]
-struct Account {
-    keys: SigningKeysHandle,
-    public_url: PublicUrl,
+    config: Arc<Config>,
 }
 
 impl QStashVerifyLayer {
@@ -220,7 +194,7 @@ impl QStashVerifyLayer {
     /// `keys` are [`SigningKeys`](crate::SigningKeys), or a [`SigningKeysHandle`] that replaces them
     /// while the service runs.
     pub fn new(keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
-        let settings = Settings {
+        let config = Config {
             accounts: vec![Account { keys: keys.into(), public_url }],
             clock_tolerance: Duration::ZERO,
             body_limit: DEFAULT_BODY_LIMIT,
@@ -228,11 +202,9 @@ impl QStashVerifyLayer {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             clock: Arc::new(system_clock),
             rejection_response: Arc::new(Rejection::response),
-            log_query_values: false,
-            #[cfg(feature = "tracing")]
-            next_key_warnings: log::NextKeyWarnings::default(),
+            tracing: Tracing::default(),
         };
-        Self { settings: Arc::new(settings) }
+        Self { config: Arc::new(config) }
     }
 
     /// Accepts deliveries of another account as well: signed with one of `keys` and published to
@@ -246,7 +218,7 @@ impl QStashVerifyLayer {
     /// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
     ///
     /// let own = SigningKeys::new("sig_current", "sig_next")?;
-    /// let tenant = SigningKeys::labelled("tenant 7", "sig_tenant_current", "sig_tenant_next")?;
+    /// let tenant = SigningKeys::new("sig_tenant_current", "sig_tenant_next")?.with_label("tenant 7")?;
     /// let layer = QStashVerifyLayer::new(own, PublicUrl::base("https://api.example.com")?)
     ///     .also(tenant, PublicUrl::exact("https://api.example.com/tenants/7/hook")?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -254,16 +226,16 @@ impl QStashVerifyLayer {
     ///
     /// That tenant's deliveries are accepted only where they are published to that URL. Mind that
     /// [`PublicUrl::exact`] doesn't compare the path of the request, so route on
-    /// [`Claims::key`](crate::Claims::key) or use one layer per route where tenants must not reach
+    /// [`Claims::key_label`](crate::Claims::key_label) or use one layer per route where tenants must not reach
     /// each other's routes; a [`PublicUrl::base`] compares it.
     pub fn also(self, keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
         let account = Account { keys: keys.into(), public_url };
-        self.with(|settings| settings.accounts.push(account))
+        self.with(|config| config.accounts.push(account))
     }
 
     /// Sets the clock skew to allow when checking `nbf` and `exp`. Defaults to zero.
     pub fn clock_tolerance(self, tolerance: Duration) -> Self {
-        self.with(|settings| settings.clock_tolerance = tolerance)
+        self.with(|config| config.clock_tolerance = tolerance)
     }
 
     /// Sets the largest body to accept, in bytes. A larger one is rejected with 413. Defaults to
@@ -283,7 +255,7 @@ impl QStashVerifyLayer {
     ///
     /// Source: [QStash, Pricing & limits](https://upstash.com/pricing/qstash).
     pub fn body_limit(self, bytes: usize) -> Self {
-        self.with(|settings| settings.body_limit = bytes)
+        self.with(|config| config.body_limit = bytes)
     }
 
     /// Sets how much of a rejected request's body to discard before responding, in bytes. Defaults to
@@ -292,7 +264,7 @@ impl QStashVerifyLayer {
     /// A client that writes its whole body before it reads would otherwise see a broken pipe instead
     /// of the reason.
     pub fn drain_limit(self, bytes: usize) -> Self {
-        self.with(|settings| settings.drain_limit = bytes)
+        self.with(|config| config.drain_limit = bytes)
     }
 
     /// Sets how long to wait for the body of a rejected request, in total, while discarding it.
@@ -304,20 +276,20 @@ impl QStashVerifyLayer {
     /// The timer is tokio's. Outside a tokio runtime, in one without `enable_time`, and on
     /// `wasm32-unknown-unknown`, a body that isn't ready is not waited for.
     pub fn drain_timeout(self, timeout: Duration) -> Self {
-        self.with(|settings| settings.drain_timeout = timeout)
+        self.with(|config| config.drain_timeout = timeout)
     }
 
     /// Sets whether URLs are logged with the values in their query, cut to 256 bytes. Defaults to
     /// `false`: names stay, and values, which may be secrets, are replaced with `***`.
     pub fn log_query_values(self, log: bool) -> Self {
-        self.with(|settings| settings.log_query_values = log)
+        self.with(|config| config.tracing.log_query_values(log))
     }
 
     /// Sets the clock. Defaults to the system clock; override it in tests.
     ///
     /// It is read only once a token's MAC is valid.
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.with(|settings| settings.clock = Arc::new(clock))
+        self.with(|config| config.clock = Arc::new(clock))
     }
 
     /// Sets the function that builds the response to a rejected request. Defaults to
@@ -340,7 +312,7 @@ impl QStashVerifyLayer {
         self,
         response: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.rejection_response = Arc::new(response))
+        self.with(|config| config.rejection_response = Arc::new(response))
     }
 
     /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service
@@ -349,11 +321,11 @@ impl QStashVerifyLayer {
     /// For the keys of [`also`](Self::also), create the handle first and pass it:
     /// [`SigningKeysHandle::new`].
     pub fn signing_keys_handle(&self) -> SigningKeysHandle {
-        self.settings.accounts[0].keys.clone()
+        self.config.accounts[0].keys.clone()
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.config));
         self
     }
 }
@@ -362,102 +334,6 @@ impl<S> Layer<S> for QStashVerifyLayer {
     type Service = QStashVerify<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        QStashVerify::new(inner, Arc::clone(&self.settings))
+        QStashVerify::new(inner, Arc::clone(&self.config))
     }
-}
-
-impl Settings {
-    /// Runs every check that doesn't need the body.
-    pub(crate) fn verify_parts(&self, parts: &Parts) -> Result<VerifiedToken, Rejection> {
-        let keys = || self.accounts.iter().map(|account| account.keys.load().len()).sum();
-        let token = Token::parse(signature(&parts.headers)?, keys).map_err(Rejection::Verify)?;
-        let mut rejection = None;
-        for account in &self.accounts {
-            let keys = account.keys.load();
-            let Some(signed) = token.authenticate(&keys) else { continue };
-            match self.verify_claims(&signed, &account.public_url, parts) {
-                Ok(verified) => return Ok(verified),
-                // Another account may have the same key for another URL.
-                Err(error) => rejection = rejection.or(Some(error)),
-            }
-        }
-        Err(rejection.unwrap_or(Rejection::Verify(VerifyError::SignatureMismatch)))
-    }
-
-    fn verify_claims(
-        &self,
-        token: &SignedToken<'_, '_>,
-        public_url: &PublicUrl,
-        parts: &Parts,
-    ) -> Result<VerifiedToken, Rejection> {
-        let mut comparison = Comparison::Different;
-        let is_subject = |subject: &str| {
-            comparison = public_url.compare(subject, parts);
-            comparison == Comparison::Equal
-        };
-        let verified = check_claims(token, is_subject, || self.now(), self.clock_tolerance);
-        verified.map_err(|error| match error.expecting(|| public_url.expected(parts)) {
-            VerifyError::SubjectMismatch { .. } if comparison == Comparison::RoutedElsewhere => {
-                Rejection::RoutingMismatch
-            }
-            VerifyError::SubjectMismatch { expected, .. } if expected.is_empty() => {
-                Rejection::UnknownPublicUrl
-            }
-            error => Rejection::Verify(error),
-        })
-    }
-
-    pub(crate) fn now(&self) -> SystemTime {
-        (self.clock)()
-    }
-
-    #[cfg(feature = "tracing")]
-    pub(crate) fn logged(&self, url: &RedactedUrl) -> String {
-        if self.log_query_values { url.with_query_values() } else { url.to_string() }
-    }
-
-    /// Whether to warn, once more, that a delivery was signed with this next key.
-    #[cfg(feature = "tracing")]
-    pub(crate) fn warns_of_next_key(&self, label: &str) -> bool {
-        self.next_key_warnings.is_due(label, self.now())
-    }
-
-    pub(crate) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
-        let mut response = (self.rejection_response)(&rejection);
-        if response.status().is_success() {
-            *response.status_mut() = rejection.status();
-        }
-        response.extensions_mut().insert(rejection);
-        response
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("accounts", &self.accounts)
-            .field("clock_tolerance", &self.clock_tolerance)
-            .field("body_limit", &self.body_limit)
-            .field("drain_limit", &self.drain_limit)
-            .field("drain_timeout", &self.drain_timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
-    let mut signatures = headers.get_all(SIGNATURE).iter();
-    let signature = signatures.next().ok_or(Rejection::MissingSignature)?;
-    if signatures.next().is_some() {
-        return Err(Rejection::DuplicateSignature);
-    }
-    match signature.to_str() {
-        Ok("") => Err(Rejection::EmptySignature),
-        Ok(signature) => Ok(signature),
-        Err(_) => Err(Rejection::NonAsciiSignature),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that knows the time")]
-fn system_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -1,0 +1,123 @@
+//! The layer's configuration, the checks that need no body, and the only clock.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response, request::Parts};
+
+use super::{rejection::Rejection, trace::Tracing};
+use crate::{
+    keys::SigningKeysHandle,
+    public_url::{Comparison, PublicUrl},
+    verify::{BodyVerifier, SignedToken, Token, VerifyError, verify_claims},
+};
+
+const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
+
+pub(super) type Clock = dyn Fn() -> SystemTime + Send + Sync;
+pub(super) type RejectionResponse = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) accounts: Vec<Account>,
+    pub(super) clock_tolerance: Duration,
+    pub(super) body_limit: usize,
+    pub(super) drain_limit: usize,
+    pub(super) drain_timeout: Duration,
+    pub(super) clock: Arc<Clock>,
+    pub(super) rejection_response: Arc<RejectionResponse>,
+    pub(super) tracing: Tracing,
+}
+
+/// Keys, and the URL that they may sign deliveries to.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) keys: SigningKeysHandle,
+    pub(super) public_url: PublicUrl,
+}
+
+impl Config {
+    /// Runs every check that doesn't need the body.
+    pub(super) fn verify_parts(&self, parts: &Parts) -> Result<BodyVerifier, Rejection> {
+        let keys = || self.accounts.iter().map(|account| account.keys.load().len()).sum();
+        let token =
+            Token::parse(signature(&parts.headers)?, keys).map_err(Rejection::Verification)?;
+        let mut rejection = None;
+        for account in &self.accounts {
+            let keys = account.keys.load();
+            let Some(signed) = token.authenticate(&keys) else { continue };
+            match self.verify_claims(&signed, &account.public_url, parts) {
+                Ok(verifier) => return Ok(verifier),
+                // Another account may have the same key for another URL.
+                Err(error) => rejection = rejection.or(Some(error)),
+            }
+        }
+        Err(rejection.unwrap_or(Rejection::Verification(VerifyError::SignatureMismatch)))
+    }
+
+    fn verify_claims(
+        &self,
+        token: &SignedToken<'_, '_>,
+        public_url: &PublicUrl,
+        parts: &Parts,
+    ) -> Result<BodyVerifier, Rejection> {
+        let mut comparison = Comparison::Different;
+        let is_subject = |subject: &str| {
+            comparison = public_url.compare(subject, parts);
+            comparison == Comparison::Equal
+        };
+        let verifier = verify_claims(token, is_subject, || (self.clock)(), self.clock_tolerance);
+        verifier.map_err(|error| match error.with_expected(|| public_url.expected(parts)) {
+            VerifyError::SubjectMismatch { .. } if comparison == Comparison::RoutedElsewhere => {
+                Rejection::RoutingMismatch
+            }
+            VerifyError::SubjectMismatch { expected, .. } if expected.is_empty() => {
+                Rejection::UnknownPublicUrl
+            }
+            error => Rejection::Verification(error),
+        })
+    }
+
+    pub(super) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
+        let mut response = (self.rejection_response)(&rejection);
+        if response.status().is_success() {
+            *response.status_mut() = rejection.status();
+        }
+        response.extensions_mut().insert(rejection);
+        response
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("accounts", &self.accounts)
+            .field("clock_tolerance", &self.clock_tolerance)
+            .field("body_limit", &self.body_limit)
+            .field("drain_limit", &self.drain_limit)
+            .field("drain_timeout", &self.drain_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
+    let mut signatures = headers.get_all(SIGNATURE).iter();
+    let signature = signatures.next().ok_or(Rejection::MissingSignature)?;
+    if signatures.next().is_some() {
+        return Err(Rejection::DuplicateSignature);
+    }
+    match signature.to_str() {
+        Ok("") => Err(Rejection::EmptySignature),
+        Ok(signature) => Ok(signature),
+        Err(_) => Err(Rejection::NonAsciiSignature),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing else reads the clock")]
+pub(super) fn system_clock() -> SystemTime {
+    SystemTime::now()
+}

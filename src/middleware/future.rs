@@ -1,0 +1,186 @@
+//! The response future: buffers and hashes the body, then calls the inner service.
+
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response, header::EXPECT, request::Parts};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{
+    body_buffer::{BodyBuffer, Discard},
+    config::Config,
+    rejection::Rejection,
+    response_body::ResponseBody,
+};
+use crate::{request_body::RequestBody, verify::BodyVerifier};
+
+pin_project! {
+    /// The response future of [`QStashVerify`](crate::QStashVerify).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        // `None` once the body has ended, or is forwarded.
+        #[pin]
+        body: Option<B>,
+        #[pin]
+        state: State<S, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F> {
+        Reading { reading: Option<Reading<S>> },
+        Rejecting { rejecting: Option<Rejecting> },
+        Calling { #[pin] future: F },
+    }
+}
+
+/// A request whose token is verified and whose body is being read.
+struct Reading<S> {
+    parts: Parts,
+    buffer: BodyBuffer,
+    verifier: BodyVerifier,
+    service: S,
+    config: Arc<Config>,
+}
+
+/// A rejection, sent once the rest of the body is discarded.
+struct Rejecting {
+    discard: Discard,
+    rejection: Rejection,
+    config: Arc<Config>,
+}
+
+impl<S, B> ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn read(
+        parts: Parts,
+        body: B,
+        verifier: BodyVerifier,
+        service: S,
+        config: Arc<Config>,
+    ) -> Self {
+        let buffer = BodyBuffer::new(config.body_limit);
+        let reading = Some(Reading { parts, buffer, verifier, service, config });
+        Self { body: Some(body), state: State::Reading { reading } }
+    }
+
+    pub(super) fn reject(
+        parts: &Parts,
+        body: B,
+        rejection: Rejection,
+        config: Arc<Config>,
+    ) -> Self {
+        let rejecting = Some(Rejecting::new(parts, false, rejection, config));
+        Self { body: Some(body), state: State::Rejecting { rejecting } }
+    }
+}
+
+impl<S, B, ResBody> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+    B: RequestBody,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                StateProjection::Reading { reading } => {
+                    let Reading { buffer, verifier, .. } =
+                        reading.as_mut().expect("polled after completion");
+                    let body = this.body.as_mut().as_pin_mut().expect("kept while it is read");
+                    let read = ready!(buffer.poll_read(body, cx, verifier));
+                    let reading = reading.take().expect("polled above");
+                    match reading.finish(read, this.body.as_mut()) {
+                        Ok((mut service, request)) => {
+                            State::Calling { future: service.call(request) }
+                        }
+                        Err(rejecting) => State::Rejecting { rejecting: Some(rejecting) },
+                    }
+                }
+                StateProjection::Rejecting { rejecting } => {
+                    let Rejecting { discard, .. } =
+                        rejecting.as_mut().expect("polled after completion");
+                    if let Some(body) = this.body.as_mut().as_pin_mut() {
+                        ready!(discard.poll(body, cx));
+                    }
+                    let Rejecting { rejection, config, .. } =
+                        rejecting.take().expect("polled above");
+                    let response = config.respond(rejection);
+                    return Poll::Ready(Ok(response.map(ResponseBody::own)));
+                }
+                StateProjection::Calling { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
+                }
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+impl<S> Reading<S> {
+    /// Ends reading: with the inner service and its request, or with a rejection.
+    fn finish<B: RequestBody>(
+        self,
+        read: Result<(), Rejection>,
+        mut body: Pin<&mut Option<B>>,
+    ) -> Result<(S, Request<B>), Rejecting> {
+        let Self { mut parts, buffer, verifier, service, config } = self;
+        match read.and_then(|()| verifier.finish().map_err(Rejection::Verification)) {
+            Ok(claims) => {
+                config.tracing.accepted(&parts, &claims, buffer.len(), &*config.clock);
+                parts.extensions.insert(claims);
+                let in_memory = body.get_mut().take().filter(|body| body.as_bytes().is_some());
+                let body = in_memory.unwrap_or_else(|| B::from_bytes(buffer.into_bytes()));
+                Ok((service, Request::from_parts(parts, body)))
+            }
+            Err(rejection) => {
+                if buffer.has_ended() {
+                    body.set(None);
+                }
+                Err(Rejecting::new(&parts, buffer.has_started(), rejection, config))
+            }
+        }
+    }
+}
+
+impl Rejecting {
+    fn new(parts: &Parts, has_started: bool, rejection: Rejection, config: Arc<Config>) -> Self {
+        config.tracing.rejected(parts, &rejection);
+        // With `Expect: 100-continue` the client hasn't sent the body yet, and polling it would make
+        // hyper send `100 Continue`.
+        let is_sent = has_started || !parts.headers.contains_key(EXPECT);
+        let limit = if is_sent { config.drain_limit } else { 0 };
+        Self { discard: Discard::new(limit, config.drain_timeout), rejection, config }
+    }
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Reading { .. } => "Reading",
+            State::Rejecting { .. } => "Rejecting",
+            State::Calling { .. } => "Calling",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! One request, top to bottom.
+//!
+//! ```text
+//! Request<B>
+//!    │  service.rs    QStashVerify::call takes the inner service that was polled ready
+//!    │  config.rs     runs every check that needs no body: header, MAC, claims, URL, clock
+//!    ▼
+//! ┌ future.rs ─────────────────────────────────────────────────────────────────┐
+//! │                                                                            │
+//! │  valid ──▶ Reading ── valid ──▶ Calling ──▶ the inner service's response   │
+//! │            body_buffer.rs: read up to the limit, hash                      │
+//! │               │                                                            │
+//! │               │ invalid                                                    │
+//! │               ▼                                                            │
+//! │  invalid ─▶ Rejecting ────────────────────▶ rejection.rs: the response     │
+//! │            body_buffer.rs: discard up to a limit and a time                │
+//! │                                                                            │
+//! └────────────────────────────────────────────────────────────────────────────┘
+//!    │  response_body.rs   one type for both kinds of response
+//!    ▼
+//! Response<ResponseBody<_>>
+//! ```
+//!
+//! `layer.rs` is where it is configured, and `trace.rs` what it logs on the way. Everything that a
+//! request meets here lives in a module below, and none of those imports from here.
+
+mod body_buffer;
+mod config;
+mod future;
+mod layer;
+mod rejection;
+mod response_body;
+mod service;
+mod trace;
+
+pub use self::{
+    future::ResponseFuture, layer::QStashVerifyLayer, rejection::Rejection,
+    response_body::ResponseBody, service::QStashVerify,
+};

@@ -1,0 +1,151 @@
+//! One event for each request, with the feature `tracing`. The crate docs list the fields.
+
+use std::time::SystemTime;
+
+use http::request::Parts;
+
+use super::rejection::Rejection;
+use crate::verify::Claims;
+
+#[cfg(feature = "tracing")]
+pub(super) use self::enabled::Tracing;
+
+/// Without the feature, events expand to nothing.
+#[cfg(not(feature = "tracing"))]
+#[derive(Clone, Default)]
+pub(super) struct Tracing(());
+
+#[cfg(not(feature = "tracing"))]
+impl Tracing {
+    pub(super) fn log_query_values(&mut self, _: bool) {}
+
+    pub(super) fn accepted(&self, _: &Parts, _: &Claims, _: usize, _: &dyn Fn() -> SystemTime) {}
+
+    pub(super) fn rejected(&self, _: &Parts, _: &Rejection) {}
+}
+
+#[cfg(feature = "tracing")]
+mod enabled {
+    use std::{
+        collections::HashMap,
+        sync::{Arc, Mutex, PoisonError},
+        time::Duration,
+    };
+
+    use super::{Claims, Parts, Rejection, SystemTime};
+    use crate::{
+        delivery,
+        public_url::logged_path,
+        url::{RedactedUrl, truncate},
+        verify::VerifyError,
+    };
+
+    #[derive(Clone, Default)]
+    pub(in crate::middleware) struct Tracing {
+        log_query_values: bool,
+        next_key_warnings: NextKeyWarnings,
+    }
+
+    impl Tracing {
+        pub(in crate::middleware) fn log_query_values(&mut self, log: bool) {
+            self.log_query_values = log;
+        }
+
+        pub(in crate::middleware) fn accepted(
+            &self,
+            parts: &Parts,
+            claims: &Claims,
+            body_bytes: usize,
+            clock: &dyn Fn() -> SystemTime,
+        ) {
+            tracing::debug!(
+                target: "tower_qstash",
+                key = claims.key_label(),
+                jti = claims.jwt_id().map(truncate),
+                sub = truncate(&self.format(&RedactedUrl::new(claims.subject()))),
+                message_id = message_id(parts),
+                body_bytes,
+                "accepted a QStash delivery"
+            );
+            if claims.signed_with_next_key()
+                && self.next_key_warnings.is_due(claims.key_label(), clock())
+            {
+                tracing::warn!(
+                    target: "tower_qstash",
+                    key = claims.key_label(),
+                    jti = claims.jwt_id().map(truncate),
+                    message_id = message_id(parts),
+                    "the signing keys were rolled: QStash now signs with the next key; configure the two keys that \
+                     the QStash console shows before they are rolled again, or every delivery will be rejected"
+                );
+            }
+        }
+
+        pub(in crate::middleware) fn rejected(&self, parts: &Parts, rejection: &Rejection) {
+            let method = truncate(parts.method.as_str());
+            let path = truncate(logged_path(parts));
+            // Anyone can send anything in a request without a valid MAC, and as much as they like.
+            if rejection.precedes_valid_mac() {
+                tracing::warn!(
+                    target: "tower_qstash",
+                    code = rejection.code(),
+                    reason = %rejection,
+                    method,
+                    path,
+                    "rejected a request that QStash did not sign"
+                );
+                return;
+            }
+            let (sub, expected) = match rejection {
+                Rejection::Verification(VerifyError::SubjectMismatch {
+                    subject, expected, ..
+                }) => {
+                    let expected: Vec<_> = expected.iter().map(|url| self.format(url)).collect();
+                    (Some(self.format(subject)), Some(expected.join(" or ")))
+                }
+                _ => (None, None),
+            };
+            tracing::warn!(
+                target: "tower_qstash",
+                code = rejection.code(),
+                reason = %rejection,
+                method,
+                path,
+                sub = sub.as_deref().map(truncate),
+                expected_url = expected.as_deref().map(truncate),
+                message_id = message_id(parts),
+                "rejected a QStash delivery"
+            );
+        }
+
+        fn format(&self, url: &RedactedUrl) -> String {
+            if self.log_query_values { url.with_query_values() } else { url.to_string() }
+        }
+    }
+
+    fn message_id(parts: &Parts) -> Option<&str> {
+        delivery::single_value(&parts.headers, "upstash-message-id").map(truncate)
+    }
+
+    /// When each next key was last warned of. A minute's silence keeps the rest of the log readable.
+    #[derive(Clone, Default)]
+    struct NextKeyWarnings {
+        last: Arc<Mutex<HashMap<String, SystemTime>>>,
+    }
+
+    impl NextKeyWarnings {
+        fn is_due(&self, label: &str, now: SystemTime) -> bool {
+            const INTERVAL: Duration = Duration::from_secs(60);
+            // No panic can leave this map in a state that matters.
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            // After a clock was set back, the next warning is due.
+            let is_recent =
+                |last: &SystemTime| now.duration_since(*last).is_ok_and(|age| age < INTERVAL);
+            if last.get(label).is_some_and(is_recent) {
+                return false;
+            }
+            last.insert(label.to_owned(), now);
+            true
+        }
+    }
+}
