@@ -3,7 +3,6 @@
 //! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`; with `--dev-server`
 //! those of the local development server are taken. `PUBLIC_URL` is where messages are published to
 //! (default `http://localhost:3000`), `BIND` where it listens (default `127.0.0.1:3000`).
-#![expect(clippy::disallowed_methods, reason = "an example is the edge: it reads the environment")]
 
 use std::{env, error::Error};
 

@@ -2,7 +2,6 @@
 //!
 //! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`. Messages are published
 //! to the domain name and path in the request context, or below `PUBLIC_URL` where that is set.
-#![expect(clippy::disallowed_methods, reason = "an example is the edge: it reads the environment")]
 
 use std::env;
 

@@ -2,7 +2,6 @@
 //!
 //! Set up like `examples/lambda.rs`. With `STREAM_RESPONSES` set, answers are streamed: for a
 //! function URL whose invoke mode is `RESPONSE_STREAM`.
-#![expect(clippy::disallowed_methods, reason = "an example is the edge: it reads the environment")]
 
 use std::env;
 

@@ -1,6 +1,5 @@
 //! Starts an axum receiver behind the layer, plays QStash against it over HTTP, and shows what gets
 //! in and what does not: `cargo run --example quickstart`.
-#![expect(clippy::disallowed_methods, reason = "an example is the edge: it has a clock")]
 
 use std::{
     error::Error,

@@ -1,10 +1,6 @@
 //! Signs a message as QStash would and delivers it to a running local receiver.
 //!
 //! Run with `cargo run --example send -- [OPTIONS] URL [BODY|@FILE]`; `--help` lists the options.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "an example is the edge: it has a clock and an environment"
-)]
 
 use std::{env, error::Error, fs, time::SystemTime};
 

@@ -58,6 +58,6 @@ impl<S: Sync> FromRequestParts<S> for UnsignedDelivery {
 impl IntoResponse for MissingLayer {
     fn into_response(self) -> Response {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        response::json_error(status, &self.to_string(), Some(Self::CODE))
+        response::json_error(status, &self.to_string(), Some(self.code()))
     }
 }

@@ -159,6 +159,7 @@
 //! | `testing` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::as_conversions, clippy::disallowed_methods)]
 
 #[cfg(feature = "axum")]
 mod axum;

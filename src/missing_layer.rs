@@ -16,8 +16,10 @@ use crate::verify::Claims;
 pub struct MissingLayer;
 
 impl MissingLayer {
-    /// The `code` of the log event, and of the response.
-    pub(crate) const CODE: &'static str = "missing_layer";
+    /// Returns `missing_layer`, the code in the log event and in the response.
+    pub fn code(self) -> &'static str {
+        "missing_layer"
+    }
 }
 
 impl fmt::Display for MissingLayer {
@@ -75,7 +77,7 @@ fn log(method: &Method, path: &str) {
 
     tracing::error!(
         target: "tower_qstash",
-        code = MissingLayer::CODE,
+        code = MissingLayer.code(),
         reason = %MissingLayer,
         method = truncate(method.as_str()),
         path = truncate(path),

@@ -79,6 +79,7 @@ pub trait RequestBody: Body + Unpin + Sized + sealed::Sealed {
 
 pub(crate) mod sealed {
     /// Keeps implementations of [`RequestBody`](super::RequestBody) in this crate.
+    #[expect(unnameable_types, reason = "this is what seals the trait")]
     pub trait Sealed {}
 }
 

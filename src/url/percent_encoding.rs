@@ -72,5 +72,5 @@ impl Iterator for Octets<'_> {
 }
 
 fn hex_digit(byte: Option<u8>) -> Option<u8> {
-    char::from(byte?).to_digit(16).map(|digit| digit as u8)
+    char::from(byte?).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }

@@ -21,7 +21,6 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 /// What cargo prints on its standard output.
 pub(crate) fn cargo(arguments: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a test where it is")]
     let cargo = std::env::var("CARGO").expect("tests are run by cargo");
     let output = Command::new(cargo)
         .args(arguments)
