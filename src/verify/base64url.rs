@@ -14,6 +14,7 @@ static BASE64URL: LazyLock<base64::engine::GeneralPurpose> =
     LazyLock::new(|| base64::engine::GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD));
 
 /// Decodes a MAC or a hash of SHA-256.
+#[inline]
 pub(super) fn decode_32(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     let length = BASE64URL.decode_slice(text, &mut bytes).ok()?;
@@ -28,11 +29,13 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    #[inline]
     pub(super) fn new() -> Self {
         Self { stack: [0; 512], heap: Vec::new() }
     }
 
     /// Decodes any number of bytes.
+    #[inline]
     pub(super) fn decode(&mut self, text: &str) -> Option<&[u8]> {
         if base64::decoded_len_estimate(text.len()) <= self.stack.len() {
             let length = BASE64URL.decode_slice(text, &mut self.stack).ok()?;

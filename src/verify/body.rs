@@ -18,6 +18,7 @@ pub struct BodyVerifier {
 }
 
 impl BodyVerifier {
+    #[inline]
     pub(super) fn new(claims: Claims, expected: CtOutput<Sha256>) -> Self {
         Self { claims, expected, hasher: Sha256::new() }
     }
@@ -28,6 +29,7 @@ impl BodyVerifier {
     }
 
     /// Hashes the next chunk of the body, byte for byte as it arrived.
+    #[inline]
     pub fn update(&mut self, chunk: &[u8]) {
         self.hasher.update(chunk);
     }
@@ -38,6 +40,7 @@ impl BodyVerifier {
     ///
     /// [`VerifyError::BodyMismatch`] if the chunks together are not the signed body: a JSON body that
     /// was parsed and serialized again, a truncated body, a chunk that was hashed twice.
+    #[inline]
     pub fn finish(self) -> Result<Claims, VerifyError> {
         let hash = CtOutput::new(self.hasher.finalize());
         if hash == self.expected { Ok(self.claims) } else { Err(VerifyError::BodyMismatch) }
@@ -45,6 +48,7 @@ impl BodyVerifier {
 }
 
 /// Decodes the claim `body`: base64url, padded in real tokens and unpadded in the SDKs' tests.
+#[inline]
 pub(super) fn decode_hash(claim: &str) -> Option<CtOutput<Sha256>> {
     base64url::decode_32(claim.strip_suffix('=').unwrap_or(claim))
         .map(|hash| CtOutput::new(hash.into()))

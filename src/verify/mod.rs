@@ -1,6 +1,9 @@
 //! The pure core: bytes, strings and a time in; claims or an error out.
 //!
 //! Nothing here knows HTTP, Tower, a clock or the environment.
+//!
+//! What runs once for each token is `#[inline]`: modules are compiled apart, and a verification with a
+//! body of 256 B takes 40 ns less of 714 where they are merged again.
 
 mod base64url;
 mod body;

@@ -32,6 +32,7 @@ pub(crate) struct Token<'a> {
 
 impl<'a> Token<'a> {
     /// Splits a token. `keys` tells how many keys it will be checked with.
+    #[inline]
     pub(crate) fn parse(text: &'a str, keys: impl FnOnce() -> usize) -> Result<Self, VerifyError> {
         if text.len() > MAX_LENGTH_FOR_MANY_KEYS {
             let limit = MAX_HASHED / keys().max(1);
@@ -48,6 +49,7 @@ impl<'a> Token<'a> {
     }
 
     /// Returns the claims, still encoded, if one of `keys` made the signature.
+    #[inline]
     pub(crate) fn authenticate<'k>(&self, keys: &'k SigningKeys) -> Option<SignedToken<'a, 'k>> {
         let key = keys.find(self.message.as_bytes(), &self.signature)?;
         Some(SignedToken { header: self.header, claims: self.claims, key })
@@ -63,6 +65,7 @@ pub(crate) struct SignedToken<'a, 'k> {
 
 impl SignedToken<'_, '_> {
     /// Checks the JOSE header, and decodes the claims.
+    #[inline]
     pub(super) fn decode_claims<'b>(
         &self,
         buffer: &'b mut Buffer,

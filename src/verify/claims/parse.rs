@@ -22,6 +22,7 @@ pub(super) struct ClaimsSet<'a> {
     pub(super) body: Cow<'a, str>,
 }
 
+#[inline]
 pub(super) fn parse(json: &[u8]) -> Result<ClaimsSet<'_>, VerifyError> {
     match parse_canonical(json) {
         Some(claims) => Ok(claims),
