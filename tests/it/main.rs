@@ -4,6 +4,7 @@ mod axum_tcp;
 mod bad_input;
 mod contract;
 mod examples;
+mod house;
 mod lambda_runtime;
 mod lambda_service;
 mod manifest;

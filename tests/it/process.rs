@@ -10,7 +10,9 @@ pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
 /// The built example of that name. Built here, since `cargo test --test it` alone would leave an
 /// old one lying about.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let messages = cargo(&["build", "--locked", "--message-format=json", "--example", name]);
+    let package = ["--package", "tower-qstash-examples", "--all-features"];
+    let build = ["build", "--locked", "--message-format=json", "--example", name];
+    let messages = cargo(&[&build[..], &package].concat());
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == "example";
