@@ -172,6 +172,7 @@ mod lambda_http;
 mod middleware;
 mod missing_layer;
 mod public_url;
+mod replay;
 mod request_body;
 mod response;
 #[cfg(feature = "testing")]
@@ -181,13 +182,24 @@ mod verify;
 
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::replay::conformance::check_replay_store;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::replay::{InvalidRedisUrl, RedisStore};
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::testing::{DeliveryBuilder, Signer};
 pub use crate::{
     delivery::UnsignedDelivery,
     keys::{SigningKeyError, SigningKeys, SigningKeysHandle},
-    middleware::{QStashVerify, QStashVerifyLayer, Rejection, ResponseBody, ResponseFuture},
+    middleware::{
+        QStashVerify, QStashVerifyLayer, Rejection, ReplayResponse, ResponseBody, ResponseFuture,
+    },
     missing_layer::MissingLayer,
     public_url::{PublicUrl, PublicUrlError},
+    replay::{
+        BoxError, Holder, Lifetime, MemoryStore, ReplayGuard, ReplayKey, ReplayStore, Reserve,
+    },
     request_body::RequestBody,
     response::{non_retryable, retry_after},
     url::RedactedUrl,

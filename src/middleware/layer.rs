@@ -15,7 +15,7 @@ use super::{
     service::QStashVerify,
     trace::Tracing,
 };
-use crate::{keys::SigningKeysHandle, public_url::PublicUrl};
+use crate::{keys::SigningKeysHandle, public_url::PublicUrl, replay::ReplayGuard};
 
 const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
@@ -31,6 +31,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | [`drain_timeout`](Self::drain_timeout) | 2 s |
 /// | [`clock`](Self::clock) | [`SystemTime::now`] |
 /// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
+/// | [`replay_guard`](Self::replay_guard) | none |
 /// | [`log_query_values`](Self::log_query_values) | `false` |
 ///
 /// ```
@@ -202,6 +203,7 @@ impl QStashVerifyLayer {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             clock: Arc::new(system_clock),
             rejection_response: Arc::new(Rejection::response),
+            replay_guard: None,
             tracing: Tracing::default(),
         };
         Self { config: Arc::new(config) }
@@ -313,6 +315,25 @@ impl QStashVerifyLayer {
         response: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         self.with(|config| config.rejection_response = Arc::new(response))
+    }
+
+    /// Sets a guard that lets each token through once. Defaults to none: a token can be used again
+    /// until it expires.
+    ///
+    /// The token is reserved once the body is verified, confirmed after a 2xx response, and released
+    /// after any other response, an error or a panic. See [`ReplayGuard`] for what it does in each case,
+    /// and [`ReplayResponse`](crate::ReplayResponse) for its responses.
+    ///
+    /// ```
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, ReplayGuard, SigningKeys};
+    ///
+    /// let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .replay_guard(ReplayGuard::in_memory());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replay_guard(self, guard: ReplayGuard) -> Self {
+        self.with(|config| config.replay_guard = Some(guard))
     }
 
     /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service

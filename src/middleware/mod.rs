@@ -9,7 +9,8 @@
 //! │                                                                            │
 //! │  valid ──▶ Reading ── valid ──▶ Calling ──▶ the inner service's response   │
 //! │            body_buffer.rs: read up to the limit, hash                      │
-//! │               │                                                            │
+//! │               │          └────▶ with a replay guard: guarded.rs             │
+//! │               │                 Reserving ──▶ Calling ──▶ Settling          │
 //! │               │ invalid                                                    │
 //! │               ▼                                                            │
 //! │  invalid ─▶ Rejecting ────────────────────▶ rejection.rs: the response     │
@@ -27,13 +28,15 @@
 mod body_buffer;
 mod config;
 mod future;
+mod guarded;
 mod layer;
 mod rejection;
+mod replay_response;
 mod response_body;
 mod service;
 mod trace;
 
 pub use self::{
     future::ResponseFuture, layer::QStashVerifyLayer, rejection::Rejection,
-    response_body::ResponseBody, service::QStashVerify,
+    replay_response::ReplayResponse, response_body::ResponseBody, service::QStashVerify,
 };

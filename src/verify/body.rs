@@ -28,6 +28,11 @@ impl BodyVerifier {
         self.claims.key_label()
     }
 
+    /// Returns the hash that the body must have.
+    pub(crate) fn expected_hash(&self) -> [u8; 32] {
+        self.expected.clone().into_bytes().into()
+    }
+
     /// Hashes the next chunk of the body, byte for byte as it arrived.
     #[inline]
     pub fn update(&mut self, chunk: &[u8]) {

@@ -20,7 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     claims::verify_claims,
-    token::{SignedToken, Token},
+    token::{SignedToken, Token, mac_prefix},
 };
 use crate::{
     keys::SigningKeys,

@@ -617,7 +617,7 @@ fn a_layer_shows_its_settings() {
             .to_owned()
             + r#"public_url: PublicUrl { sources: [Exact("https://***@a.example/hook"), Base("https://b.example"), "#
             + "LambdaContext, Fn(..), Unchecked] } }], clock_tolerance: 0ns, body_limit: 3145728, "
-            + "drain_limit: 65536, drain_timeout: 2s, .. } }"
+            + "drain_limit: 65536, drain_timeout: 2s, replay_guard: None, .. } }"
     );
 }
 

@@ -13,8 +13,9 @@ const MODULES: &[(&str, &[&str])] = &[
     ("testing", &["keys", "request_body", "url", "verify"]),
     (
         "middleware",
-        &["delivery", "keys", "public_url", "request_body", "response", "url", "verify"],
+        &["delivery", "keys", "public_url", "replay", "request_body", "response", "url", "verify"],
     ),
+    ("replay", &["verify"]),
     ("public_url", &["axum", "feature", "lambda_http", "url"]),
     ("axum", &["delivery", "missing_layer", "request_body", "response", "verify"]),
     ("lambda_http", &["request_body", "url"]),
