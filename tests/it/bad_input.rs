@@ -1,21 +1,15 @@
-//! Bad input, by name: the handler is never called, nothing panics, the next request works.
-
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+//! Invalid signature headers: nothing panics, the handler is not called, and the next request works.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::Full;
+use tower::{Layer, Service, ServiceExt};
 
-use crate::support::{BASE, current, layer, now, stranger};
+use crate::support::{
+    BASE, URL, current, deliveries::forged_token, layer, now, responses::text, services::Recorder,
+};
 
-/// A signature header's values, and a piece of the reason that the answer must give.
+/// The values of the signature header, and a part of the error in the response.
 struct Case {
     name: &'static str,
     signatures: Vec<HeaderValue>,
@@ -23,42 +17,46 @@ struct Case {
 }
 
 fn case(name: &'static str, signatures: &[&[u8]], reason: &'static str) -> Case {
-    let value = |bytes: &&[u8]| HeaderValue::from_bytes(bytes).expect("bytes a header may hold");
+    let value = |bytes: &&[u8]| HeaderValue::from_bytes(bytes).expect("a valid header value");
     Case { name, signatures: signatures.iter().map(value).collect(), reason }
 }
 
 #[tokio::test]
-async fn every_bad_signature_header_is_rejected_by_name() {
+async fn invalid_signature_is_rejected_with_its_reason() {
     const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
     let signer = current();
-    let genuine = || signer.delivery(&format!("{BASE}/hook"), b"Hello", now());
-    let good = genuine().token();
-    let claims = |name, value: serde_json::Value| genuine().claim(name, value).token();
-    let none = genuine().header("alg", "none").token();
-    let unsigned = none.rsplit_once('.').unwrap().0;
+    let delivery = || signer.delivery(URL, b"Hello", now());
+    let valid = delivery().token();
+    let claims = |name, value: serde_json::Value| delivery().claim(name, value).token();
+    let alg_none = delivery().header("alg", "none").token();
+    let unsigned = alg_none.rsplit_once('.').unwrap().0;
     let cases = [
         case("missing", &[], "Upstash-Signature header is missing"),
         case(
-            "twice the same",
-            &[good.as_bytes(), good.as_bytes()],
+            "the same twice",
+            &[valid.as_bytes(), valid.as_bytes()],
             "more than one Upstash-Signature",
         ),
-        case("a good and a bad one", &[good.as_bytes(), b"x"], "more than one Upstash-Signature"),
+        case("valid and invalid", &[valid.as_bytes(), b"x"], "more than one Upstash-Signature"),
         case("empty", &[b""], "Upstash-Signature header is empty"),
         case("Latin-1", &[b"\xE9.a.b"], "Upstash-Signature header is not ASCII"),
         case("UTF-8", &["é.a.b".as_bytes()], "Upstash-Signature header is not ASCII"),
-        case("over-long", &[&[b'a'; 8193]], "8193 bytes"),
+        case("too long", &[&[b'a'; 8193]], "8193 bytes"),
         case("not a token", &[b"true"], "three segments"),
-        case("a list", &[format!("{good}, {good}").as_bytes()], "three segments"),
-        case("Bearer", &[format!("Bearer {good}").as_bytes()], "no configured signing key"),
-        case("four segments", &[format!("{good}.x").as_bytes()], "three segments"),
-        case("quoted", &[format!("\"{good}\"").as_bytes()], "signature segment"),
+        case("a list", &[format!("{valid}, {valid}").as_bytes()], "three segments"),
+        case("Bearer", &[format!("Bearer {valid}").as_bytes()], "no configured signing key"),
+        case("four segments", &[format!("{valid}.x").as_bytes()], "three segments"),
+        case("quoted", &[format!("\"{valid}\"").as_bytes()], "signature segment"),
         case("two segments", &[unsigned.as_bytes()], "three segments"),
-        case("white space within", &[good.replacen('.', " .", 1).as_bytes()], "no configured"),
-        case("white space after", &[format!("{good}\t").as_bytes()], "signature segment"),
-        case("padded", &[format!("{good}=").as_bytes()], "signature segment"),
-        case("cut short", &[&good.as_bytes()[..good.len() - 1]], "signature segment"),
-        case("no JSON", &[signer.sign_raw(b"{}", b"Hello").as_bytes()], "alg is not HS256"),
+        case("inner white space", &[valid.replacen('.', " .", 1).as_bytes()], "no configured"),
+        case("trailing white space", &[format!("{valid}\t").as_bytes()], "signature segment"),
+        case("padded", &[format!("{valid}=").as_bytes()], "signature segment"),
+        case("truncated", &[&valid.as_bytes()[..valid.len() - 1]], "signature segment"),
+        case(
+            "header without alg",
+            &[signer.sign_raw(b"{}", b"Hello").as_bytes()],
+            "alg is not HS256",
+        ),
         case(
             "an array",
             &[signer.sign_raw(HEADER, b"[]").as_bytes()],
@@ -66,24 +64,24 @@ async fn every_bad_signature_header_is_rejected_by_name() {
         ),
         case("no claims", &[signer.sign_raw(HEADER, b"{}").as_bytes()], "claim iss is missing"),
         case(
-            "stray bits",
+            "non-canonical base64url",
             &[signer.sign_segments("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e31").as_bytes()],
             "claims segment is not base64url",
         ),
         case("unsigned", &[format!("{unsigned}.").as_bytes()], "signature segment"),
-        case("alg none, signed", &[none.as_bytes()], "alg is not HS256"),
-        case("crit", &[genuine().header("crit", "x").token().as_bytes()], "(crit)"),
-        case(
-            "a stranger's",
-            &[stranger().delivery(&format!("{BASE}/hook"), b"Hello", now()).token().as_bytes()],
-            "no configured signing key",
-        ),
+        case("alg none, signed", &[alg_none.as_bytes()], "alg is not HS256"),
+        case("crit", &[delivery().header("crit", "x").token().as_bytes()], "(crit)"),
+        case("unknown key", &[forged_token("Hello").as_bytes()], "no configured signing key"),
         case(
             "no exp",
-            &[genuine().without_claim("exp").token().as_bytes()],
+            &[delivery().without_claim("exp").token().as_bytes()],
             "claim exp is missing",
         ),
-        case("exp a text", &[claims("exp", "1".into()).as_bytes()], "claim exp has the wrong type"),
+        case(
+            "exp is a string",
+            &[claims("exp", "1".into()).as_bytes()],
+            "claim exp has the wrong type",
+        ),
         case("another issuer", &[claims("iss", "x".into()).as_bytes()], "claim iss"),
         case(
             "another endpoint",
@@ -98,35 +96,31 @@ async fn every_bad_signature_header_is_rejected_by_name() {
         ),
         case(
             "another body",
-            &[signer.delivery(&format!("{BASE}/hook"), b"Hallo", now()).token().as_bytes()],
+            &[signer.delivery(URL, b"Hallo", now()).token().as_bytes()],
             "body is not the one that was signed",
         ),
     ];
 
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&calls);
-    let mut service = layer().layer(service_fn(move |_: Request<Full<Bytes>>| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        async { Ok::<_, Infallible>(Response::new(String::new())) }
-    }));
+    let inner = Recorder::default();
+    let mut service = layer().layer(inner.service());
     let request = |signatures: &[HeaderValue]| {
-        let mut request = Request::post("/hook").body(Full::from("Hello")).expect("a good request");
+        let mut request = Request::new(Full::<Bytes>::from("Hello"));
+        *request.uri_mut() = Uri::from_static("/hook");
         for signature in signatures {
             request.headers_mut().append("upstash-signature", signature.clone());
         }
         request
     };
-    let good = [HeaderValue::from_str(&good).unwrap()];
+    let valid = [HeaderValue::from_str(&valid).unwrap()];
     for (index, Case { name, signatures, reason }) in cases.into_iter().enumerate() {
         let response = service.ready().await.unwrap().call(request(&signatures)).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{name}");
-        let answer = response.into_body().collect().await.unwrap().to_bytes();
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
-        let error = answer["error"].as_str().unwrap();
+        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+        let error = body["error"].as_str().unwrap();
         assert!(error.contains(reason), "{name}: {error}");
-        assert_eq!(calls.load(Ordering::Relaxed), index, "{name}");
+        assert_eq!(inner.calls(), index, "{name}");
 
-        let next = service.ready().await.unwrap().call(request(&good)).await.unwrap();
+        let next = service.ready().await.unwrap().call(request(&valid)).await.unwrap();
         assert_eq!(next.status(), StatusCode::OK, "after {name}");
     }
 }

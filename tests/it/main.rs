@@ -1,4 +1,4 @@
-//! What uses a framework, a socket or a process, in one binary: it links once.
+//! Tests with a framework, a socket or a process, in one binary so that they link once.
 
 mod axum_tcp;
 mod bad_input;
