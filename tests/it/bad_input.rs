@@ -1,4 +1,5 @@
-//! Invalid signature headers: nothing panics, the handler is not called, and the next request works.
+//! Invalid signature headers: nothing panics, the handler is not called, and the next request
+//! works.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri};

@@ -335,8 +335,8 @@ async fn body_over_the_limit_is_rejected_with_413() {
     assert_eq!(outcome(0, Frames::new([]), b"").await, (StatusCode::OK, ENDED, 1), "empty");
 }
 
-/// A client a little over the limit then receives the 413 instead of a broken pipe. One that expects
-/// `100 Continue` has been sent it by then, unless its declared length was too large.
+/// A client a little over the limit then receives the 413 instead of a broken pipe. One that
+/// expects `100 Continue` has been sent it by then, unless its declared length was too large.
 #[tokio::test]
 async fn body_over_the_limit_is_discarded_after_413() {
     let streamed = || Frames::of(["Hello"; 10]);

@@ -482,7 +482,8 @@ async fn keys_tokens_and_bodies_are_never_printed() {
     }
 }
 
-/// The owner of a key can sign any URL, so a tenant's key must only be accepted for the tenant's own.
+/// The owner of a key can sign any URL, so a tenant's key must only be accepted for the tenant's
+/// own.
 #[tokio::test]
 async fn keys_of_an_account_are_bound_to_its_url() {
     const TENANT_URL: &str = "https://api.example.com/tenants/7";

@@ -52,7 +52,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Creates a body without a declared length. Steps are taken from the iterator as they are polled.
+    /// Creates a body without a declared length. Steps are taken from the iterator as they are
+    /// polled.
     pub(crate) fn new<I>(steps: I) -> Self
     where
         I: IntoIterator<Item = Step, IntoIter: Send + Sync + 'static>,
