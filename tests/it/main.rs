@@ -1,9 +1,9 @@
 //! Tests with a framework, a socket or a process, in one binary so that they link once.
 
 mod axum_tcp;
-mod bad_input;
 mod contract;
 mod examples;
+mod invalid_signatures;
 mod lambda_runtime;
 mod lambda_service;
 mod manifest;

@@ -1,5 +1,4 @@
-//! Invalid signature headers: nothing panics, the handler is not called, and the next request
-//! works.
+//! Invalid signature headers: nothing panics, no handler is called, the next request works.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri};
