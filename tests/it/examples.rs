@@ -12,8 +12,8 @@ use tokio::{
 use tower_qstash::{Signer, SigningKeys, Verifier};
 
 use crate::{
-    process::{example, in_time},
-    support::{CURRENT_KEY, NEXT_KEY, current},
+    process::example,
+    support::{CURRENT_KEY, NEXT_KEY, current, futures::with_timeout},
 };
 
 const KEYS: [(&str, &str); 2] =
@@ -34,7 +34,7 @@ fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Comman
 }
 
 async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    in_time(command(name, arguments, variables).output()).await.expect("the example starts")
+    with_timeout(command(name, arguments, variables).output()).await.expect("the example starts")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -54,7 +54,7 @@ impl Receiver {
             command("axum", arguments, &variables).spawn().expect("the example starts");
         let mut line = String::new();
         let mut printed = BufReader::new(process.stdout.as_mut().expect("piped"));
-        in_time(printed.read_line(&mut line)).await.expect("a line");
+        with_timeout(printed.read_line(&mut line)).await.expect("a line");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next());
         let address = address.expect("the address it listens on").to_owned();
         Self { process, address }
@@ -62,10 +62,10 @@ impl Receiver {
 
     /// Stops it and returns what it logged.
     async fn stop(mut self) -> String {
-        in_time(self.process.kill()).await.expect("still running");
+        with_timeout(self.process.kill()).await.expect("still running");
         let mut log = String::new();
         let mut stderr = self.process.stderr.take().expect("piped");
-        in_time(stderr.read_to_string(&mut log)).await.expect("text");
+        with_timeout(stderr.read_to_string(&mut log)).await.expect("text");
         log
     }
 
@@ -79,9 +79,9 @@ impl Receiver {
             .header("upstash-signature", token)
             .body(Full::<bytes::Bytes>::from("Hello"))
             .expect("a good request");
-        let answer = in_time(client.build_http().request(request)).await.expect("an answer");
+        let answer = with_timeout(client.build_http().request(request)).await.expect("an answer");
         let status = answer.status().as_u16();
-        let body = in_time(answer.into_body().collect()).await.expect("a whole answer");
+        let body = with_timeout(answer.into_body().collect()).await.expect("a whole answer");
         (status, text(&body.to_bytes()))
     }
 }
@@ -190,7 +190,7 @@ async fn a_setting_that_is_not_text_is_not_taken_for_a_missing_one() {
     for variable in ["PUBLIC_URL", "BIND"] {
         let mut command = command("axum", &[], &[KEYS[0], KEYS[1], ("BIND", "127.0.0.1:0")]);
         command.env(variable, OsStr::from_bytes(b"\xFF"));
-        let output = in_time(command.output()).await.expect("the example starts");
+        let output = with_timeout(command.output()).await.expect("the example starts");
         let said = text(&output.stderr);
         assert!(!output.status.success());
         assert!(said.starts_with(variable) && said.lines().count() == 1, "{said}");

@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     lambda_events::Call,
     process::example,
-    support::{CURRENT_KEY, NEXT_KEY, current, next, stranger},
+    support::{CURRENT_KEY, NEXT_KEY, current, next, unknown_key},
 };
 
 /// Long enough that only a process that hangs runs into it.
@@ -279,7 +279,7 @@ async fn what_is_not_genuine_is_rejected_and_the_next_event_works() {
     let mut function = Function::start(&KEYS).await;
     let url = format!("https://{API}/hook");
     let good = sign(&url, b"Hello");
-    let forged = stranger().delivery(&url, b"Hello", real_now()).token();
+    let forged = unknown_key().delivery(&url, b"Hello", real_now()).token();
     let expired = current().delivery(&url, b"Hello", real_now()).claim("exp", 1).token();
     let elsewhere = sign("https://elsewhere.example/hook", b"Hello");
     let with_next = next().delivery(&url, b"Hello", real_now()).token();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tower_qstash::{DeliveryBuilder, NumericDate, Signer, SigningKeys, Verifier, VerifyError};
 
-use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, stranger};
+use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, unknown_key};
 
 const URL: &str = "https://api.example.com/hooks/resize";
 const BODY: &[u8] = br#"{"image": 7}"#;
@@ -447,8 +447,8 @@ fn an_expired_token_of_either_key_says_expired() {
         let Err(VerifyError::Expired { expires_at, now, .. }) = error else { panic!("{error:?}") };
         assert_eq!((expires_at.as_secs(), now.as_secs()), (NOW as i64 - 1, NOW as i64));
     }
-    assert_eq!(outcome(verify(&token(&stranger()).token())), "signature_mismatch");
-    // Before a roll, the key that has been rolled out is a stranger's.
+    assert_eq!(outcome(verify(&token(&unknown_key()).token())), "signature_mismatch");
+    // Before a roll, the key that has been rolled out is an unknown key.
     let swapped = Verifier::new(SigningKeys::new(NEXT_KEY, CURRENT_KEY).unwrap());
     assert!(swapped.verify(&token(&current()).token(), URL, BODY, now()).is_ok());
 }
@@ -678,7 +678,7 @@ fn claims_say_which_key_it_was() {
         assert_eq!(claims.key_label(), label);
         assert_eq!(claims.signed_with_next_key(), label.ends_with("next"));
     }
-    let token = stranger().delivery(URL, b"", now()).token();
+    let token = unknown_key().delivery(URL, b"", now()).token();
     assert!(Verifier::new(tenants).verify(&token, URL, b"", now()).is_err());
 }
 
@@ -734,7 +734,7 @@ fn errors_say_what_was_broken_and_what_to_do() {
         (say("a.b".into()), "three segments"),
         (say("a.b.c".into()), "the token's signature segment is not base64url"),
         (say(signer.sign_raw(b"[]", b"{}")), "the token's header segment is not a JSON object"),
-        (say(token(&stranger()).token()), "compare both keys with the QStash console"),
+        (say(token(&unknown_key()).token()), "compare both keys with the QStash console"),
         (say(token(&signer).header("alg", "none").token()), "alg is not HS256"),
         (say(token(&signer).header("crit", 1).token()), "(crit)"),
         (say(token(&signer).without_claim("sub").token()), "the claim sub is missing"),

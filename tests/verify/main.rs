@@ -7,4 +7,5 @@ mod url;
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other test targets")]
 mod support;

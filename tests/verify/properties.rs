@@ -1,24 +1,27 @@
 //! Properties, for any body, URL, time and way of arriving.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     convert::Infallible,
     ops::Range,
-    pin::Pin,
     sync::LazyLock,
-    task::{Context, Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use proptest::prelude::*;
 use tower::{Layer, Service, service_fn};
 use tower_qstash::{Claims, PublicUrl, Verifier};
 
-use crate::support::{BASE, NOW, current, keys, layer, next, now};
+use crate::support::{
+    BASE, NOW,
+    bodies::{Boxed, Frames},
+    current,
+    futures::expect_ready,
+    keys, layer, next, now,
+};
 
 fn url() -> impl Strategy<Value = String> {
     (
@@ -139,57 +142,27 @@ fn normalised(text: &str) -> String {
     }
 }
 
-/// A body in frames.
-struct Frames {
-    frames: VecDeque<Bytes>,
-    /// Whether its length is known in advance, as from a `Content-Length`.
-    declared: bool,
-}
-
-impl Frames {
-    /// Cut at random places, some of them twice.
-    fn cut(body: &[u8], cuts: &[prop::sample::Index], declared: bool) -> Self {
-        let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
-        places.extend([0, body.len()]);
-        places.sort_unstable();
-        let frame = |ends: &[usize]| Bytes::copy_from_slice(&body[ends[0]..ends[1]]);
-        Self { frames: places.windows(2).map(frame).collect(), declared }
-    }
-}
-
-impl Body for Frames {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.frames.pop_front().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let left = self.frames.iter().map(|frame| frame.len() as u64).sum();
-        if self.declared { SizeHint::with_exact(left) } else { SizeHint::default() }
-    }
+/// Cuts a body into frames at random places, some of them twice.
+fn frames(body: &[u8], cuts: &[prop::sample::Index]) -> Frames {
+    let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
+    places.extend([0, body.len()]);
+    places.sort_unstable();
+    let frame = |ends: &[usize]| Bytes::copy_from_slice(&body[ends[0]..ends[1]]);
+    Frames::of(places.windows(2).map(frame).collect::<Vec<_>>())
 }
 
 static HOOK: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("/hook"));
 
 /// Sends a request through the layer to a service that answers with the body it got.
-fn send(uri: &Uri, signature: &str, body: BoxBody<Bytes, Infallible>) -> (StatusCode, Bytes) {
+fn send(uri: &Uri, signature: &str, body: Boxed) -> (StatusCode, Bytes) {
     let signature = HeaderValue::from_str(signature).expect("ASCII");
     send_with_header(uri, signature, body)
 }
 
-fn send_with_header(
-    uri: &Uri,
-    signature: HeaderValue,
-    body: BoxBody<Bytes, Infallible>,
-) -> (StatusCode, Bytes) {
-    let echo = service_fn(async |request: Request<BoxBody<Bytes, Infallible>>| {
+fn send_with_header(uri: &Uri, signature: HeaderValue, body: Boxed) -> (StatusCode, Bytes) {
+    let echo = service_fn(async |request: Request<Boxed>| {
         Ok::<_, Infallible>(Response::new(Full::new(
-            request.into_body().collect().await?.to_bytes(),
+            request.into_body().collect().await.expect("a complete body").to_bytes(),
         )))
     });
     let mut service = layer().layer(echo);
@@ -197,15 +170,11 @@ fn send_with_header(
         .header("upstash-signature", signature)
         .body(body)
         .expect("a good request");
-    let response = ready(service.call(request)).expect("infallible");
-    (response.status(), ready(response.into_body().collect()).expect("infallible").to_bytes())
-}
-
-fn ready<F: Future>(future: F) -> F::Output {
-    match Box::pin(future).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("nothing here has to wait"),
-    }
+    let response = expect_ready(service.call(request)).expect("infallible");
+    (
+        response.status(),
+        expect_ready(response.into_body().collect()).expect("infallible").to_bytes(),
+    )
 }
 
 proptest! {
@@ -270,7 +239,10 @@ proptest! {
     fn frames_make_no_difference(body in body(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12), declared in any::<bool>(), genuine in any::<bool>()) {
         let signed: &[u8] = if genuine { &body } else { b"another body" };
         let token = current().delivery(&format!("{BASE}/hook"), signed, now()).token();
-        let frames = Frames::cut(&body, &cuts, declared);
+        let mut frames = frames(&body, &cuts);
+        if declared {
+            frames = frames.with_exact_length(body.len());
+        }
         let (status, echoed) = send(&HOOK, &token, BoxBody::new(frames));
         prop_assert_eq!(status.is_success(), genuine);
         prop_assert_eq!(echoed == body, genuine);
@@ -285,7 +257,7 @@ proptest! {
     ) {
         let token = current().delivery(&format!("{base}{path_and_query}"), &body, now()).token();
         let uri = Uri::try_from(path_and_query).expect("a path and a query");
-        let declared = Frames::cut(&body, &cuts, true);
+        let declared = frames(&body, &cuts).with_exact_length(body.len());
         let (status, echoed) = send(&uri, &token, BoxBody::new(declared));
         prop_assert_eq!(status, StatusCode::OK);
         prop_assert_eq!(echoed, body);
@@ -299,7 +271,7 @@ proptest! {
         let Ok(uri) = Uri::try_from([start.as_bytes(), &bytes].concat()) else { return Ok(()) };
         let accepted = |url: String| {
             let token = current().delivery(&url, b"", now()).token();
-            send(&uri, &token, BoxBody::default()).0 == StatusCode::OK
+            send(&uri, &token, BoxBody::new(Frames::new([]))).0 == StatusCode::OK
         };
         let (path, query) = (uri.path(), uri.query().map(|query| format!("?{query}")));
         let query = query.unwrap_or_default();
@@ -318,7 +290,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_refused_and_nothing_panics(header in proptest::collection::vec(any::<u8>(), 0..600), token in ".{0,300}", url in ".{0,100}", body in body()) {
         if let Ok(header) = HeaderValue::from_bytes(&header) {
-            let (status, _) = send_with_header(&HOOK, header, BoxBody::new(Full::from(body.clone())));
+            let (status, _) = send_with_header(&HOOK, header, BoxBody::new(Frames::of([body.clone()])));
             prop_assert_eq!(status, StatusCode::BAD_REQUEST);
         }
         prop_assert!(Verifier::new(keys()).verify(&token, &url, &body, now()).is_err());
