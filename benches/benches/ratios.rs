@@ -1,5 +1,5 @@
-//! The figures in the README. Each is the ratio of two measurements that alternate in one run, so that a
-//! slower machine slows down both.
+//! The figures in the README. Each is the ratio of two measurements that alternate in one run, so
+//! that a slower machine slows down both.
 
 use std::{
     hint::black_box,

@@ -53,8 +53,8 @@ pub fn verifier() -> Verifier {
     Verifier::new(SigningKeys::new(CURRENT, NEXT).expect("valid keys"))
 }
 
-/// The work that no verifier can avoid: one HMAC-SHA256 over the token, with the key schedule computed in
-/// advance, and one SHA-256 over the body.
+/// The work that no verifier can avoid: one HMAC-SHA256 over the token, with the key schedule
+/// computed in advance, and one SHA-256 over the body.
 #[derive(Debug)]
 pub struct Floor {
     mac: Hmac<Sha256>,
@@ -171,8 +171,8 @@ pub fn qstash_rs_receiver() -> qstash_rs::Receiver {
     })
 }
 
-/// Returns a token that qstash-rs accepts. It rejects QStash's own, in which `aud` is present and `nbf` is
-/// negative, and its clock can't be set, so the token expires late.
+/// Returns a token that qstash-rs accepts. It rejects QStash's own, in which `aud` is present and
+/// `nbf` is negative, and its clock can't be set, so the token expires late.
 pub fn sign_for_qstash_rs(body: &[u8]) -> String {
     let signer = Signer::new(CURRENT).expect("a valid key");
     let token = signer.delivery(URL, body, now()).without_claim("aud");

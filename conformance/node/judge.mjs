@@ -1,4 +1,4 @@
-// Writes the verdict of @upstash/qstash on every vector, at the vector's time, and tokens signed by jose.
+// Writes the verdict of @upstash/qstash on each vector, at its time, and tokens signed by jose.
 // Usage: node judge.mjs DIRECTORY
 import { readFileSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
@@ -28,7 +28,7 @@ for (const vector of vectors) {
     nextSigningKey: vector.next_key,
     devMode: false,
   });
-  // The SDK only takes text. Invalid UTF-8 is replaced, as by a framework that reads the body as text.
+  // The SDK only takes text, so replace invalid UTF-8, as frameworks do.
   const body = Buffer.from(vector.body, "hex").toString("utf8");
   const verdict = receiver.verify({
     signature: vector.token,

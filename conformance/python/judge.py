@@ -34,7 +34,7 @@ jwt.api_jwt.datetime = Clock
 def verdict(vector):
     Clock.seconds = vector["time"]
     receiver = Receiver(vector["current_key"], vector["next_key"])
-    # The SDK only takes text. Invalid UTF-8 is replaced, as by a framework that reads the body as text.
+    # The SDK only takes text, so replace invalid UTF-8, as frameworks do.
     body = bytes.fromhex(vector["body"]).decode("utf-8", "replace")
     try:
         receiver.verify(

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets: the vectors, the tables of URL pairs, and some shapes of their own.
+//! The seeds of the fuzz targets: the vectors, the tables of URL pairs, and a few more shapes.
 
 use std::{error::Error, fs, path::Path};
 

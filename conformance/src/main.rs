@@ -1,9 +1,9 @@
-//! Compares this crate's verdicts with those of QStash's official SDKs. `scripts/conformance` runs it.
+//! Compares this crate's verdicts with those of QStash's official SDKs, for `scripts/conformance`.
 //!
 //! - `generate VECTORS` writes the vectors.
-//! - `compare DIRECTORY TABLE DIFFERENCES` reads the vectors back, with the verdicts and tokens of the SDKs, and
-//!   writes the table. It fails if a difference is not listed or has no reason, if a listed one no longer
-//!   applies, and if vectors are missing or share a name.
+//! - `compare DIRECTORY TABLE DIFFERENCES` reads the vectors back, with the verdicts and tokens of
+//!   the SDKs, and writes the table. It fails if a difference is not listed or has no reason, if a
+//!   listed one no longer applies, and if vectors are missing or share a name.
 //! - `corpus DIRECTORY` writes the seeds of the fuzz targets, for `scripts/fuzz`.
 
 mod corpus;

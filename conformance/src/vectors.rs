@@ -1,4 +1,4 @@
-//! The test vectors: tokens of every kind, each with the configuration and the request to verify it with.
+//! The test vectors: tokens of every kind, each with what the receiver is configured with and gets.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -299,8 +299,8 @@ fn signature_of(signer: &Signer, url: &str) -> String {
     token.rsplit('.').next().expect("a signature").into()
 }
 
-/// Sets a bit after the last whole byte, which a lenient decoder ignores. A segment that ends on a whole
-/// byte gets one more character instead.
+/// Sets a bit after the last whole byte, which a lenient decoder ignores. A segment that ends on a
+/// whole byte gets one more character instead.
 fn stray_bits(part: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     if part.len().is_multiple_of(4) {

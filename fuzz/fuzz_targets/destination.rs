@@ -35,8 +35,8 @@ impl Destination {
     }
 }
 
-/// Percent-encodes white space, control characters and backslashes. Like a browser, the `url` crate drops or
-/// replaces them, but to this crate they are equal to their encoding.
+/// Percent-encodes white space, control characters and backslashes. Like a browser, the `url` crate
+/// drops or replaces them, but to this crate they are equal to their encoding.
 fn with_encoded_typos(text: &str) -> String {
     let mut encoded = String::new();
     for character in text.chars() {

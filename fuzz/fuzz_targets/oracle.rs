@@ -1,5 +1,5 @@
-//! The rules that every accepted delivery keeps, checked independently of the crate, with other parsers of
-//! JSON, URLs and base64.
+//! The rules that every accepted delivery keeps, checked independently of the crate, with other
+//! parsers of JSON, URLs and base64.
 
 use std::collections::BTreeMap;
 

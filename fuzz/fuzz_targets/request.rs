@@ -1,5 +1,6 @@
-//! Sends a request with any signature header, path and body through the layer. The layer must not panic, and
-//! must call the inner service only with a valid MAC, the signed body and claims that keep the rules.
+//! Sends a request with any signature header, path and body through the layer. The layer must not
+//! panic, and must call the inner service only with a valid MAC, the signed body and claims that
+//! keep the rules.
 #![no_main]
 
 mod destination;

@@ -1,5 +1,5 @@
-//! Verifies any text as a token, and any header and claims with a valid MAC. The verifier must not panic, and
-//! must accept only tokens with a valid MAC and claims that keep the rules.
+//! Verifies any text as a token, and any header and claims with a valid MAC. The verifier must not
+//! panic, and must accept only tokens with a valid MAC and claims that keep the rules.
 #![no_main]
 
 mod destination;

@@ -1,5 +1,6 @@
-//! Compares any two texts as `sub` and URL. The comparison must not panic, must be symmetric, must accept every
-//! equivalent spelling of a URL, and must accept only URLs that another parser finds equal too.
+//! Compares any two texts as `sub` and URL. The comparison must not panic, must be symmetric, must
+//! accept every equivalent spelling of a URL, and must accept only URLs that another parser finds
+//! equal too.
 #![no_main]
 
 mod destination;

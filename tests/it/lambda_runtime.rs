@@ -1,5 +1,5 @@
-//! Runs the built Lambda examples against a loopback server that implements the Lambda Runtime API: it
-//! hands out events and receives the responses.
+//! Runs the built Lambda examples against a loopback server that implements the Lambda Runtime API:
+//! it hands out events and receives the responses.
 
 use std::{
     process::Stdio,
@@ -177,8 +177,8 @@ fn settle(
     StatusCode::ACCEPTED
 }
 
-/// Parses a response, buffered or streamed. A streamed one begins with a JSON prelude, and eight zero bytes
-/// separate it from the body.
+/// Parses a response, buffered or streamed. A streamed one begins with a JSON prelude, and eight
+/// zero bytes separate it from the body.
 fn parse(response: &[u8]) -> Value {
     let Some(end) = response.windows(8).position(|window| window == [0; 8]) else {
         return serde_json::from_slice(response).expect("JSON");

@@ -147,8 +147,8 @@ async fn a_missing_or_invalid_domain_name_is_a_setup_error() {
     }
 }
 
-/// `lambda_http` parses `Host` and path into the URI as WHATWG specifies, so the handler may see another
-/// path than the one that AWS received and the layer verified.
+/// `lambda_http` parses `Host` and path into the URI as WHATWG specifies, so the handler may see
+/// another path than the one that AWS received and the layer verified.
 #[tokio::test]
 async fn a_path_that_lambda_http_rewrites_is_rejected() {
     async fn outcome(public_url: PublicUrl, event: &serde_json::Value) -> (u16, Option<String>) {

@@ -2,8 +2,8 @@
 
 use crate::process::cargo;
 
-/// `rust-version` is exactly the highest one among the dependencies, with every feature. A clippy lint
-/// checks that our own code needs no newer one.
+/// `rust-version` is exactly the highest one among the dependencies, with every feature. A clippy
+/// lint checks that our own code needs no newer one.
 #[test]
 fn rust_version_is_that_of_the_dependencies() {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--all-features"]);

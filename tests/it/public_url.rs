@@ -1,5 +1,6 @@
-//! Public URLs in every setup. Each cause in the README's "It says the message was published to another
-//! URL" is reproduced: deliveries are rejected with the wrong setting and accepted with the README's.
+//! Public URLs in every setup. Each cause in the README's "It says the message was published to
+//! another URL" is reproduced: deliveries are rejected with the wrong setting and accepted with the
+//! README's.
 
 use axum::{Router, body::Body, response::IntoResponse, routing::post};
 use http::{Request, Response, StatusCode, Uri};
@@ -52,8 +53,8 @@ async fn outcome(
     (response.status(), urls)
 }
 
-/// Asserts that a delivery is rejected with `wrong`, which expects the URL `expected`, and accepted with
-/// `right`.
+/// Asserts that a delivery is rejected with `wrong`, which expects the URL `expected`, and accepted
+/// with `right`.
 async fn assert_fixed(
     subject: &str,
     target: &str,
@@ -283,7 +284,7 @@ async fn dangerous_unchecked_accepts_any_url() {
     );
 }
 
-/// `exact` also compares the query of the request. Otherwise a token would be accepted with any query.
+/// `exact` also compares the query, or a token would be accepted with any query.
 #[tokio::test]
 async fn exact_compares_the_query_and_not_the_path() {
     for (published, target, verdict) in [

@@ -66,8 +66,8 @@ impl Call<'_> {
         })
     }
 
-    /// Returns the event of a function URL: that of an HTTP API with lower-case header names, and its own
-    /// account and API ids.
+    /// Returns the event of a function URL: that of an HTTP API with lower-case header names, and
+    /// its own account and API ids.
     pub(crate) fn function_url(&self) -> Value {
         let mut event = self.http_api();
         event["headers"] = self

@@ -1,5 +1,5 @@
-//! Pairs of URLs with the reason why they are equivalent or different. The tests check both tables, and
-//! the fuzzers start from them.
+//! Pairs of URLs with the reason why they are equivalent or different. The tests check both tables,
+//! and the fuzzers start from them.
 
 /// The claim `sub` and the public URL of the request.
 pub(crate) type Pair = (&'static str, &'static str);
@@ -32,16 +32,17 @@ pub(crate) const EQUIVALENT: &[Pair] = &[
     ("https://api.example.com/%7Euser", "https://api.example.com/~user"),
     ("https://api.example.com/a%2Db%2Ec%5Fd", "https://api.example.com/a-b.c_d"),
     ("https://api.example.com/%61bc", "https://api.example.com/abc"),
-    // The case of hex digits doesn't matter: RFC 3986 §6.2.2.1. Go writes upper case, and curl sends
-    // what was typed.
+    // The case of hex digits doesn't matter: RFC 3986 §6.2.2.1. Go writes upper case, and curl
+    // sends what was typed.
     ("https://api.example.com/a%c3%a9", "https://api.example.com/a%C3%A9"),
     ("https://api.example.com/a%2fb", "https://api.example.com/a%2Fb"),
-    // Characters not allowed in a URL are equal to their encoding, since HTTP APIs decode `rawPath`.
+    // Characters not allowed in a URL are equal to their encoding, since HTTP APIs decode
+    // `rawPath`.
     ("https://api.example.com/a%20b", "https://api.example.com/a b"),
     ("https://api.example.com/caf%C3%A9", "https://api.example.com/café"),
     ("https://api.example.com/100%25", "https://api.example.com/100%"),
-    // Queries: the same text or the same decoded pairs. REST and ALB events lose the order of names,
-    // and re-encode values.
+    // Queries: the same text or the same decoded pairs. REST and ALB events lose the order of
+    // names, and re-encode values.
     ("https://api.example.com/a?b=1&c=2", "https://api.example.com/a?c=2&b=1"),
     ("https://api.example.com/a?x=1&y=2&x=3", "https://api.example.com/a?y=2&x=1&x=3"),
     ("https://api.example.com/a?q=a+b", "https://api.example.com/a?q=a%20b"),

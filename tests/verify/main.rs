@@ -1,5 +1,5 @@
-//! Tests that need neither a socket nor a process: the verifier, URLs and properties. A binary of its
-//! own, so that it builds quickly.
+//! Tests that need neither a socket nor a process: the verifier, URLs and properties. A binary of
+//! its own, so that it builds quickly.
 
 mod core;
 mod properties;

@@ -119,8 +119,8 @@ impl Normalized {
     }
 }
 
-/// Normalizes percent-encoding as RFC 3986 §6.2.2 does: upper-case digits, and unreserved characters
-/// decoded. A `%` that doesn't begin an encoded byte becomes `%25`.
+/// Normalizes percent-encoding as RFC 3986 §6.2.2 does: upper-case digits, and unreserved
+/// characters decoded. A `%` that doesn't begin an encoded byte becomes `%25`.
 fn normalized(text: &str) -> String {
     let (start, encoded) = text.split_once('%').unwrap_or((text, ""));
     if start.len() == text.len() {

@@ -1,5 +1,6 @@
-//! One turn of `scripts/bench-sdks`. `write FILE` writes the deliveries. `run FILE` verifies each of them for a
-//! while and prints a line with the size of the body and the nanoseconds for one verification.
+//! One turn of `scripts/bench-sdks`. `write FILE` writes the deliveries. `run FILE` verifies each
+//! of them for a while and prints a line with the size of the body and the nanoseconds for one
+//! verification.
 
 use std::{
     env,
