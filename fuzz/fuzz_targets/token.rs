@@ -43,14 +43,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let token = SIGNER.sign_raw(header, claims);
     if accepts(&token) {
-        delivery(header, claims).assert_that_it_keeps_the_rules();
+        delivery(header, claims).assert_rules();
     }
     if accepts(&SIGNER.sign_segments(&text)) {
         let decoded = text.split_once('.').map(|(header, claims)| {
             [header, claims].map(|segment| BASE64_URL_SAFE_NO_PAD.decode(segment))
         });
         let Some([Ok(header), Ok(claims)]) = decoded else { panic!("accepted, but not a JWT") };
-        delivery(&header, &claims).assert_that_it_keeps_the_rules();
+        delivery(&header, &claims).assert_rules();
     }
 });
 
