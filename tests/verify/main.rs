@@ -1,4 +1,5 @@
-//! What needs no socket and no process: the core, URLs, properties. Small, so that it builds fast.
+//! Tests that need neither a socket nor a process: the verifier, URLs and properties. A binary of
+//! its own, so that it builds quickly.
 
 mod core;
 mod properties;
@@ -9,3 +10,5 @@ mod lambda_events;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "shared with the other test targets")]
 mod support;
+#[path = "../support/url_pairs.rs"]
+mod url_pairs;

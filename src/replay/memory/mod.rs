@@ -232,7 +232,7 @@ mod tests {
     fn expiry_keeps_pace_without_a_background_task() {
         let store = MemoryStore::with_capacity(100_000);
         for number in 0..100_000 {
-            let now = (number / 100) as i64;
+            let now = i64::try_from(number / 100).expect("a small number");
             store.confirm_now(key(number), life(now, now + 60));
         }
         assert!((6_000..7_000).contains(&store.len()), "{}", store.len());
