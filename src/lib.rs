@@ -141,7 +141,7 @@
 //! # Deployment
 //!
 //! - Configure the [`PublicUrl`]. It can't be derived from the request, because the sender controls
-//!   `Host`: whoever receives one delivery of your account could replay it at your other endpoints.
+//!   `Host`: anyone who receives one delivery of your account could replay it at your other endpoints.
 //! - Nothing outside this layer may change the body, so decompression belongs inside. Which layer goes
 //!   where, and what can't work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
 //! - A client may be slow. Put a timeout outside the layer, and limit the server's connections, as for

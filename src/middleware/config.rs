@@ -96,7 +96,7 @@ impl Config {
         body_hash: &[u8; 32],
     ) -> Option<Reserving> {
         let guard = self.replay_guard.as_ref()?;
-        // Decoded once more, and only with a guard, so that nobody else carries it along.
+        // Decoded once more, and only with a guard, so that the response future stays as small without.
         let mac = signature(&parts.headers).ok().and_then(mac_prefix).expect("verified before");
         Some(guard.reserve(&Delivery {
             mac,

@@ -53,7 +53,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | layer | where |
 /// |---|---|
 /// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
-/// | limits on concurrency | **inside**, see below |
+/// | limits on concurrency | **inside** |
 /// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
 /// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
 /// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as ever |
@@ -110,7 +110,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A plain hyper server gives a body that cannot be made again, `Incoming`; box it above:
+/// A plain hyper server has a body that can't be rebuilt, `Incoming`. Box it outside the layer:
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -162,11 +162,11 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok(()) }
 /// ```
 ///
-/// What cannot work:
+/// What can't work:
 ///
 /// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
 ///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
-/// - `BoxService` below, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
+/// - `BoxService` inside, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
 ///   between. It does not compile:
 ///
 /// ```compile_fail,E0277
@@ -212,7 +212,7 @@ impl QStashVerifyLayer {
     /// Accepts deliveries of another account as well: signed with one of `keys` and published to
     /// `public_url`.
     ///
-    /// Each account's keys are bound to its own URL. Whoever owns a signing key can sign any URL, so
+    /// Each account's keys are bound to its own URL. The owner of a signing key can sign any URL, so
     /// a tenant whose keys were merely joined to yours, with
     /// [`SigningKeys::also`](crate::SigningKeys::also), could call every endpoint of the service.
     ///

@@ -22,8 +22,8 @@
 //! Response<ResponseBody<_>>
 //! ```
 //!
-//! `layer.rs` is where it is configured, and `trace.rs` what it logs on the way. Everything that a
-//! request meets here lives in a module below, and none of those imports from here.
+//! `layer.rs` is where it is configured, and `trace.rs` is what it logs on the way. Whatever else a
+//! request meets lives in the other modules of the crate, none of which imports from here.
 
 mod body_buffer;
 mod config;

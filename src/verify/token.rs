@@ -31,7 +31,7 @@ pub(crate) struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Splits a token. `keys` tells how many keys it will be checked with.
+    /// Splits a token. `keys` returns the number of keys that it will be checked with.
     #[inline]
     pub(crate) fn parse(text: &'a str, keys: impl FnOnce() -> usize) -> Result<Self, VerifyError> {
         if text.len() > MAX_LENGTH_FOR_MANY_KEYS {
@@ -96,7 +96,7 @@ fn split(token: &str) -> Option<(&str, &str, &str, &str)> {
 }
 
 /// The members of the JOSE header that are checked. `typ` is not: RFC 7519 §5.1 leaves it to the
-/// application, and whoever could change it could change everything.
+/// application, and a client that could change it could change everything.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
