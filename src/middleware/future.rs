@@ -108,7 +108,7 @@ where
                     let body = this.body.as_mut().as_pin_mut().expect("kept while it is read");
                     let read = ready!(buffer.poll_read(body, cx, verifier));
                     let reading = reading.take().expect("polled above");
-                    match reading.finish(read, this.body.as_mut()) {
+                    match reading.verify_body(read, this.body.as_mut()) {
                         Ok(Verified::Call(mut service, request)) => {
                             State::Calling { future: service.call(request) }
                         }
@@ -150,7 +150,7 @@ where
 
 impl<S> Reading<S> {
     /// Ends reading: with a verified request or with a rejection.
-    fn finish<B: RequestBody>(
+    fn verify_body<B: RequestBody>(
         self,
         read: Result<(), Rejection>,
         mut body: Pin<&mut Option<B>>,

@@ -328,9 +328,15 @@ async fn a_uri_that_is_not_the_end_of_the_original_is_rejected() {
             request
         }
     };
-    for (uri, verdict) in
-        [("/hook", 200), ("/admin", 400), ("/api/hook", 200), ("/hook/admin", 400)]
-    {
+    for (uri, verdict) in [
+        ("/hook", 200),
+        ("/hook/", 200),
+        ("/", 200),
+        ("/api/hook", 200),
+        ("/admin", 400),
+        ("/hook/admin", 400),
+        ("/hook//", 400),
+    ] {
         let stack = ServiceBuilder::new().map_request(rewrite(uri)).layer(layer());
         let app = Router::new().nest("/api", Router::new().fallback(ok).layer(stack));
         let response = call(app, delivery(&format!("{BASE}/api/hook"), "/api/hook")).await;
