@@ -71,7 +71,7 @@ impl SignedToken<'_, '_> {
         buffer: &'b mut Buffer,
     ) -> Result<&'b [u8], VerifyError> {
         let invalid = |segment| VerifyError::InvalidEncoding { segment };
-        // 20 ns less than parsing it.
+        // 2,067 instructions fewer than parsing it.
         if self.header != CANONICAL_HEADER {
             check_header(buffer.decode(self.header).ok_or(invalid("header"))?)?;
         }
