@@ -59,7 +59,7 @@ pub(crate) fn path(parts: &Parts) -> Option<EventPath<'_>> {
     (!text.is_empty()).then_some(EventPath { text, maybe_decoded })
 }
 
-/// Whether a path is that of the event, or that of the event behind the stage.
+/// Whether `uri_path` is the path of the event, or that path behind the stage.
 ///
 /// `lambda_http` builds the URI with a WHATWG parser from `Host` and the path, so that
 /// `/users/../admin` becomes `/admin`, and so does any path behind the `Host` `example.com/admin#`.
@@ -70,9 +70,15 @@ pub(crate) fn is_path_of_event(uri_path: &str, parts: &Parts) -> bool {
         Some(RequestContext::ApiGatewayV2(context)) => context.stage.as_deref(),
         _ => None,
     };
+    // One slash at the end doesn't count, as everywhere.
+    let without_end_slash = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
+    let raw_path = without_end_slash(parts.raw_http_path());
+    let uri_path = without_end_slash(uri_path);
     let after_stage = stage.and_then(|stage| uri_path.strip_prefix('/')?.strip_prefix(stage));
-    is_equivalent_path(uri_path, text)
-        || after_stage.is_some_and(|path| is_equivalent_path(path, text))
+    let is_raw = is_equivalent_path(&uri_path, &raw_path)
+        || after_stage.is_some_and(|path| is_equivalent_path(path, &raw_path));
+    // A REST API's context has the stage or the mapping's base path before the event's path.
+    is_raw && without_end_slash(text).ends_with(&raw_path)
 }
 
 /// Whether the URI has the query that [`RequestExt::query_string_parameters`] returns.

@@ -54,7 +54,8 @@
 //!
 //! The checks run in this order. The first one that fails rejects the request:
 //!
-//! 1. There is exactly one `Upstash-Signature` header, of ASCII, not empty, at most 8 KiB.
+//! 1. There is exactly one `Upstash-Signature` header, of ASCII, not empty, at most 8 KiB (less
+//!    with more than 16 keys).
 //! 2. It is a JWT of three segments, signed with HMAC-SHA256 and one of the [`SigningKeys`].
 //! 3. Its header has `alg` `HS256` and no `crit`.
 //! 4. Its claims have the right types; `iss`, `sub`, `exp` and `body` are present.
@@ -121,7 +122,7 @@
 //! |---|---|---|---|
 //! | `code` | | yes | the [`Rejection`]'s [code](Rejection#codes) |
 //! | `reason` | | yes | its text |
-//! | `method`, `path` | | yes | of the request; the path as the router saw it, without the query |
+//! | `method`, `path` | | yes | of the request; the path as the caller saw it, without the query |
 //! | `key` | yes | | the signing key's label, such as `current` |
 //! | `jti` | if present | | the token's id |
 //! | `sub` | yes | on a mismatch | the URL that the message was published to |
@@ -133,7 +134,7 @@
 //! of a request without a valid MAC. URLs are logged as [`RedactedUrl`]s; see
 //! [`log_query_values`](QStashVerifyLayer::log_query_values).
 //!
-//! A second event, at `warn` and at most once a minute for each key, says that a delivery was signed
+//! A second event, at `warn` and at most once a minute for each label, says that a delivery was signed
 //! with a *next* key: the keys were rolled, and a second roll locks QStash out unless the configured
 //! keys follow first. An `error` event says that a handler asked for [`Claims`] on a route without the
 //! layer.
@@ -149,7 +150,7 @@
 //!
 //! # Features
 //!
-//! None is on by default. No feature changes behavior, but for one thing: with `axum` and
+//! None is on by default. No feature changes behavior, with one exception: with `axum` and
 //! `lambda_http`, [`PublicUrl`] uses the original path where those frameworks keep it.
 //!
 //! | feature | adds |

@@ -27,7 +27,7 @@ use http::HeaderMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnsignedDelivery {
-    /// `Upstash-Message-Id`: which is the same for every attempt.
+    /// `Upstash-Message-Id`: the same for every attempt.
     pub message_id: Option<String>,
     /// `Upstash-Retried`: how often the message was retried before, 0 at the first attempt.
     pub retried: Option<u32>,

@@ -140,7 +140,7 @@ impl SigningKeys {
     /// **Every key is then accepted for every URL of the layer**: an account whose keys are joined
     /// to yours can sign deliveries to all of your endpoints. Join only accounts that you own. For
     /// another party's keys use [`QStashVerifyLayer::also`](crate::QStashVerifyLayer::also), which
-    /// binds them to their own URL.
+    /// binds them to their own URL, and [`PublicUrl::within`](crate::PublicUrl::within).
     ///
     /// Each key costs a forged request one more MAC. Up to 16 keys a token may have 8 KiB, which
     /// bounds the cost at about 0.2 ms. With more keys the longest token shrinks, down to 2 KiB from

@@ -18,7 +18,10 @@ use crate::{
         ReplayGuard,
         guard::{Delivery, Reserving},
     },
-    verify::{BodyVerifier, Claims, SignedToken, Token, VerifyError, mac_prefix, verify_claims},
+    verify::{
+        BodyVerifier, Claims, NumericDate, SignedToken, Token, VerifyError, mac_prefix,
+        verify_claims,
+    },
 };
 
 const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
@@ -81,6 +84,9 @@ impl Config {
             VerifyError::SubjectMismatch { .. } if comparison == Comparison::RoutedElsewhere => {
                 Rejection::RoutingMismatch
             }
+            VerifyError::SubjectMismatch { .. } if comparison == Comparison::Outside => {
+                Rejection::PathNotAllowed
+            }
             VerifyError::SubjectMismatch { expected, .. } if expected.is_empty() => {
                 Rejection::UnknownPublicUrl
             }
@@ -89,25 +95,35 @@ impl Config {
     }
 
     /// Reserves the token of a verified delivery, if there is a guard.
+    ///
+    /// The token may have expired while the body was read. Then it is rejected, since the guard forgets
+    /// a token that nothing accepts any more, and a captured delivery with a slow body would be
+    /// processed again.
     pub(super) fn reserve(
         &self,
         parts: &Parts,
         claims: &Claims,
         body_hash: &[u8; 32],
-    ) -> Option<Reserving> {
-        let guard = self.replay_guard.as_ref()?;
+    ) -> Result<Option<Reserving>, Rejection> {
+        let Some(guard) = &self.replay_guard else { return Ok(None) };
+        let now = NumericDate::from((self.clock)());
+        let expires_at = claims.expires_at();
+        if now.saturating_sub(self.clock_tolerance) >= expires_at {
+            return Err(Rejection::Verification(VerifyError::Expired { expires_at, now }));
+        }
         // Decoded once more, and only with a guard, so that the response future stays as small without.
         let mac = signature(&parts.headers).ok().and_then(mac_prefix).expect("verified before");
-        Some(guard.reserve(&Delivery {
+        Ok(Some(guard.reserve(&Delivery {
             mac,
-            now: (self.clock)().into(),
-            expires_at: claims.expires_at(),
+            now,
+            expires_at,
             issued_at: claims.issued_at(),
             tolerance: self.clock_tolerance,
             message_id: single_value(&parts.headers, "upstash-message-id").map(str::as_bytes),
+            key_label: claims.key_label(),
             subject: claims.subject(),
             body_hash,
-        }))
+        })))
     }
 
     pub(super) fn respond(&self, rejection: Rejection) -> Response<Bytes> {

@@ -161,9 +161,16 @@ impl<S> Reading<S> {
         let Self { mut parts, buffer, verifier, service, config } = self;
         let body_bytes = buffer.len();
         let body_hash = config.replay_guard.as_ref().map(|_| verifier.expected_hash());
-        match read.and_then(|()| verifier.finish().map_err(Rejection::Verification)) {
-            Ok(claims) => {
-                let reserving = body_hash.and_then(|hash| config.reserve(&parts, &claims, &hash));
+        let verified = read.and_then(|()| {
+            let claims = verifier.finish().map_err(Rejection::Verification)?;
+            let reserving = match &body_hash {
+                Some(hash) => config.reserve(&parts, &claims, hash)?,
+                None => None,
+            };
+            Ok((claims, reserving))
+        });
+        match verified {
+            Ok((claims, reserving)) => {
                 parts.extensions.insert(claims);
                 let in_memory = body.get_mut().take().filter(|body| body.as_bytes().is_some());
                 let body = in_memory.unwrap_or_else(|| B::from_bytes(buffer.into_bytes()));

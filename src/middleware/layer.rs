@@ -56,9 +56,10 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | limits on concurrency | **inside** |
 /// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
 /// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
-/// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as ever |
+/// | fallible layers, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as usual |
 ///
-/// A limit on concurrency belongs inside this layer, where a rejected request takes no place in it.
+/// A limit on concurrency belongs inside this layer, where a rejected request gives its place back at
+/// once. (Like any request, it waits for one first; a `LoadShedLayer` inside ends that wait.)
 /// Outside, a client that forges a token and then stalls holds its place for up to
 /// [`drain_timeout`](Self::drain_timeout), and one that repeats that holds all of them again and again.
 /// A verified delivery whose body stalls holds its place too, in either: set a timeout outside.
@@ -221,15 +222,15 @@ impl QStashVerifyLayer {
     ///
     /// let own = SigningKeys::new("sig_current", "sig_next")?;
     /// let tenant = SigningKeys::new("sig_tenant_current", "sig_tenant_next")?.with_label("tenant 7")?;
-    /// let layer = QStashVerifyLayer::new(own, PublicUrl::base("https://api.example.com")?)
-    ///     .also(tenant, PublicUrl::exact("https://api.example.com/tenants/7/hook")?);
+    /// let origin = PublicUrl::base("https://api.example.com")?;
+    /// let layer = QStashVerifyLayer::new(own, origin.clone())
+    ///     .also(tenant, origin.within("/tenants/7")?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// That tenant's deliveries are accepted only where they are published to that URL. Mind that
-    /// [`PublicUrl::exact`] doesn't compare the path of the request, so route on
-    /// [`Claims::key_label`](crate::Claims::key_label) or use one layer per route where tenants must not reach
-    /// each other's routes; a [`PublicUrl::base`] compares it.
+    /// Use [`PublicUrl::within`] for another party's keys, as here. Without it, a
+    /// [`PublicUrl::base`] of another domain accepts that party's deliveries at every path of this
+    /// service, since the domain that a request came to is the client's word.
     pub fn also(self, keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
         let account = Account { keys: keys.into(), public_url };
         self.with(|config| config.accounts.push(account))
@@ -276,7 +277,9 @@ impl QStashVerifyLayer {
     /// where a concurrency limit goes.
     ///
     /// The timer is tokio's. Outside a tokio runtime, in one without `enable_time`, and on
-    /// `wasm32-unknown-unknown`, a body that isn't ready is not waited for.
+    /// `wasm32-unknown-unknown`, a body that isn't ready is not waited for. A runtime without
+    /// `enable_time` can only be recognized by tokio's panic, which is caught: where panics abort, set
+    /// zero there.
     pub fn drain_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.drain_timeout = timeout)
     }
@@ -322,7 +325,9 @@ impl QStashVerifyLayer {
     ///
     /// The token is reserved once the body is verified, confirmed after a 2xx response, and released
     /// after any other response, an error or a panic. See [`ReplayGuard`] for what it does in each case,
-    /// and [`ReplayResponse`](crate::ReplayResponse) for its responses.
+    /// and [`ReplayResponse`](crate::ReplayResponse) for its responses, which don't go through
+    /// [`rejection_response`](Self::rejection_response). A token that expires while its body is read is
+    /// rejected.
     ///
     /// ```
     /// use tower_qstash::{PublicUrl, QStashVerifyLayer, ReplayGuard, SigningKeys};

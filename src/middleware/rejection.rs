@@ -24,8 +24,8 @@ use crate::{response, verify::VerifyError};
 /// | `duplicate_signature` | 400 | there are several |
 /// | `empty_signature` | 400 | it is empty |
 /// | `non_ascii_signature` | 400 | it is not ASCII |
-/// | `token_too_long` | 400 | the token is longer than 8 KiB |
-/// | `not_three_segments` | 400 | the token is no compact JWT |
+/// | `token_too_long` | 400 | the token is longer than 8 KiB, or less with more than 16 keys |
+/// | `not_three_segments` | 400 | the token is not a compact JWT |
 /// | `invalid_encoding` | 400 | a segment is not base64url |
 /// | `signature_mismatch` | 400 | no configured key made the signature |
 /// | `invalid_json` | 400 | a segment is not a JSON object |
@@ -36,13 +36,17 @@ use crate::{response, verify::VerifyError};
 /// | `issuer_mismatch` | 400 | `iss` is not `Upstash` |
 /// | `subject_mismatch` | 400 | `sub` is another URL |
 /// | `routing_mismatch` | 400 | the inner service would see another path or query |
+/// | `path_not_allowed` | 400 | the path is outside of [`PublicUrl::within`](crate::PublicUrl::within) |
 /// | `unknown_public_url` | 500 | the setup can't tell its own public URL |
-/// | `not_yet_valid` | 400 | the time of `nbf` is to come |
-/// | `expired` | 400 | the time of `exp` has passed |
+/// | `not_yet_valid` | 400 | `nbf` is in the future |
+/// | `expired` | 400 | `exp` has passed |
 /// | `body_too_large` | 413 | the body is over [`body_limit`](crate::QStashVerifyLayer::body_limit) |
 /// | `body_too_large_for_outer_layer` | 413 | an outer layer limits the body |
 /// | `body_unreadable` | 400 | the body broke off |
 /// | `body_mismatch` | 400 | the body is not the one that was signed |
+///
+/// Two more codes appear elsewhere: those of [`ReplayResponse`](crate::ReplayResponse), and
+/// `missing_layer` of [`MissingLayer`](crate::MissingLayer).
 ///
 /// QStash retries them all, which leaves an operator the time to fix a setup before messages reach
 /// the dead letter queue. [`non_retryable_response`](Self::non_retryable_response) is for those who
@@ -69,6 +73,9 @@ pub enum Rejection {
     /// than the one that was compared. See
     /// [`PublicUrl`](crate::PublicUrl#what-is-verified-is-what-is-routed).
     RoutingMismatch,
+    /// The signing key is confined to another part of the service, with
+    /// [`PublicUrl::within`](crate::PublicUrl::within).
+    PathNotAllowed,
     /// The configured [`PublicUrl`](crate::PublicUrl) can't tell which URL this request was sent to.
     UnknownPublicUrl,
     /// The body is larger than the limit.
@@ -106,6 +113,7 @@ impl Rejection {
             Self::NonAsciiSignature => "non_ascii_signature",
             Self::Verification(error) => error.code(),
             Self::RoutingMismatch => "routing_mismatch",
+            Self::PathNotAllowed => "path_not_allowed",
             Self::UnknownPublicUrl => "unknown_public_url",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTooLargeForOuterLayer => "body_too_large_for_outer_layer",
@@ -172,6 +180,9 @@ impl fmt::Display for Rejection {
             Self::RoutingMismatch => f.write_str(
                 "this service would see another path or query than the one that was verified; \
                  send the request with the path, the query and the host that the message was published to",
+            ),
+            Self::PathNotAllowed => f.write_str(
+                "the key that signed this delivery may not be used for this path; see PublicUrl::within",
             ),
             Self::UnknownPublicUrl => f.write_str(
                 "this service cannot tell its own public URL from the request; configure PublicUrl::base or PublicUrl::exact",

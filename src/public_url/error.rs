@@ -18,6 +18,7 @@ pub struct PublicUrlError {
 pub(super) enum Constructor {
     Exact,
     Base,
+    Within,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(super) enum Problem {
     Port,
     Malformed,
     QueryOrFragment,
+    NotAPath,
 }
 
 impl Constructor {
@@ -53,8 +55,13 @@ impl fmt::Display for PublicUrlError {
             Problem::Port => "has a port that is not a number below 65536",
             Problem::Malformed => "is malformed",
             Problem::QueryOrFragment => "has a query or a fragment",
+            Problem::NotAPath => "is not one",
         };
         match self.constructor {
+            Constructor::Within => write!(
+                f,
+                "the path given to PublicUrl::within {problem}; write a path that begins with a slash, such as /tenants/7"
+            ),
             Constructor::Exact => write!(
                 f,
                 "the URL given to PublicUrl::exact {problem}; write the whole URL that messages are published to, \

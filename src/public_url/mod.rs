@@ -14,7 +14,9 @@ use self::{
     error::{Constructor, Problem},
     target::original_path,
 };
-use crate::url::{RedactedUrl, RequestPath, Url, is_equivalent, is_equivalent_query};
+use crate::url::{
+    RedactedUrl, RequestPath, Url, is_equivalent, is_equivalent_query, is_path_within,
+};
 
 /// The URL, or URLs, that messages for this service are published to.
 ///
@@ -55,13 +57,22 @@ use crate::url::{RedactedUrl, RequestPath, Url, is_equivalent, is_equivalent_que
 ///
 /// # What is verified is what is routed
 ///
-/// Where the path or query that the inner service sees is not the one that was compared, the request
-/// is rejected with [`Rejection::RoutingMismatch`](crate::Rejection::RoutingMismatch). This happens
-/// where something between the client and this layer rewrote the URI, such as the URL parser of
-/// `lambda_http`, which resolves `/users/../admin` to `/admin`.
+/// With [`base`](Self::base) and on Lambda, a request is rejected with
+/// [`Rejection::RoutingMismatch`](crate::Rejection::RoutingMismatch) if the inner service would see
+/// another path or query than the one that was compared. This happens where the URI was rewritten
+/// after the original was kept: by the URL parser of `lambda_http`, which resolves `/users/../admin`
+/// to `/admin`, or between an axum router and this layer. [`exact`](Self::exact) holds the query to
+/// this, and what [`from_fn`](Self::from_fn) looks at is up to the closure.
 #[derive(Clone, Debug)]
 pub struct PublicUrl {
-    sources: Vec<Source>,
+    candidates: Vec<Candidate>,
+}
+
+/// One of the URLs, and the path that requests must lie within.
+#[derive(Clone, Debug)]
+struct Candidate {
+    source: Source,
+    within: Option<String>,
 }
 
 type UrlFn = dyn Fn(&Parts) -> Option<String> + Send + Sync;
@@ -82,6 +93,8 @@ pub(crate) enum Comparison {
     Equal,
     /// Equal, but the inner service would see another path or query.
     RoutedElsewhere,
+    /// Equal, but the request's path is outside of [`PublicUrl::within`].
+    Outside,
     Different,
 }
 
@@ -173,36 +186,76 @@ impl PublicUrl {
         Source::Unchecked.into()
     }
 
+    /// Accepts only requests whose path is `path` or lies below it, such as `/tenants/7` and
+    /// `/tenants/7/hook` for `/tenants/7`.
+    ///
+    /// The owner of a signing key can sign any URL. This confines another party's keys, given to
+    /// [`QStashVerifyLayer::also`](crate::QStashVerifyLayer::also), to their own part of the service:
+    /// [`base`](Self::base) joins whatever path a request has to its origin, and
+    /// [`exact`](Self::exact) compares no path at all. A path with a dot segment is never within
+    /// another.
+    ///
+    /// ```
+    /// use tower_qstash::PublicUrl;
+    ///
+    /// let tenant = PublicUrl::base("https://api.example.com")?.within("/tenants/7")?;
+    /// # Ok::<(), tower_qstash::PublicUrlError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A text that doesn't begin with a slash, such as `tenants/7` or `https://example.com/tenants/7`,
+    /// and one with a `?`, a `#`, white space or a dot segment.
+    pub fn within(mut self, path: &str) -> Result<Self, PublicUrlError> {
+        let is_path = path.starts_with('/')
+            && !path.contains(|c: char| "?#\\".contains(c) || c.is_whitespace() || c.is_control())
+            && is_path_within(path, path);
+        if !is_path {
+            return Err(Constructor::Within.error(Problem::NotAPath));
+        }
+        for candidate in &mut self.candidates {
+            candidate.within = Some(path.to_owned());
+        }
+        Ok(self)
+    }
+
     /// Accepts messages that are published to `other` as well.
     // Not `or`: `Result` has that too, and a forgotten `?` would silently drop `other`.
     #[must_use]
     pub fn also(mut self, other: Self) -> Self {
-        self.sources.extend(other.sources);
+        self.candidates.extend(other.candidates);
         self
     }
 
     /// Compares the claim `sub` with the URL that the request was sent to.
     pub(crate) fn compare(&self, subject: &str, parts: &Parts) -> Comparison {
         let mut outcome = Comparison::Different;
-        for source in self.sources.iter().filter(|source| source.matches(subject, parts)) {
-            if source.is_routed_as_compared(parts) {
-                return Comparison::Equal;
+        for Candidate { source, within } in &self.candidates {
+            if !source.matches(subject, parts) {
+                continue;
             }
-            outcome = Comparison::RoutedElsewhere;
+            let path = original_path(parts).map(|path| path.text).unwrap_or_default();
+            outcome = if !source.is_routed_as_compared(parts) {
+                Comparison::RoutedElsewhere
+            } else if within.as_ref().is_some_and(|within| !is_path_within(path, within)) {
+                Comparison::Outside
+            } else {
+                return Comparison::Equal;
+            };
         }
         outcome
     }
 
     /// Returns the URLs that `compare` compares with, as far as the request determines them.
     pub(crate) fn expected(&self, parts: &Parts) -> Vec<RedactedUrl> {
-        let urls = self.sources.iter().filter_map(|source| source.url(parts));
+        let urls = self.candidates.iter().filter_map(|candidate| candidate.source.url(parts));
         urls.map(|url| RedactedUrl::new(&url)).collect()
     }
 }
 
 impl From<Source> for PublicUrl {
     fn from(source: Source) -> Self {
-        Self { sources: vec![source] }
+        Self { candidates: vec![Candidate { source, within: None }] }
     }
 }
 

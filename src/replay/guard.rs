@@ -48,7 +48,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 ///
 /// A token whose handler *fails* can be used again until it expires, by anyone who has it. And a
 /// message is handled twice if its handler succeeds and QStash doesn't get the response: QStash
-/// retries with a new token. [`remember_messages`](Self::remember_messages) is against that.
+/// retries with a new token. [`remember_messages`](Self::remember_messages) prevents that.
 ///
 /// # Examples
 ///
@@ -223,6 +223,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) tolerance: Duration,
     /// The header `Upstash-Message-Id`.
     pub(crate) message_id: Option<&'a [u8]>,
+    /// The label of the key that signed: another party's message is another message.
+    pub(crate) key_label: &'a str,
     /// The claim `sub`.
     pub(crate) subject: &'a str,
     /// The SHA-256 of the body.
@@ -253,7 +255,7 @@ impl Delivery<'_> {
     fn message_key(&self, id: &[u8], namespace: u128) -> ReplayKey {
         let mut hasher = Sha256::new();
         hasher.update(namespace.to_be_bytes());
-        for part in [id, self.subject.as_bytes(), self.body_hash] {
+        for part in [id, self.key_label.as_bytes(), self.subject.as_bytes(), self.body_hash] {
             hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hasher.update(part);
         }
@@ -478,6 +480,7 @@ mod tests {
             issued_at: Some(date(EXP - 300)),
             tolerance: Duration::ZERO,
             message_id: None,
+            key_label: "current",
             subject: "https://api.example.com/hook",
             body_hash: &[9; 32],
         }

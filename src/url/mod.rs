@@ -23,6 +23,19 @@ pub(crate) fn is_equivalent_path(a: &str, b: &str) -> bool {
     a == b || octets(a).eq(octets(b))
 }
 
+/// Whether `path` is `parent` or lies below it. A path with a dot segment never does: some router might
+/// resolve it.
+pub(crate) fn is_path_within(path: &str, parent: &str) -> bool {
+    let is_dot = |segment: &str| {
+        let decoded: Vec<_> = octets(segment).collect();
+        [&[Octet::Data(b'.')][..], &[Octet::Data(b'.'); 2]].contains(&&decoded[..])
+    };
+    let mut segments = path.split('/');
+    let mut parents = parent.strip_suffix('/').unwrap_or(parent).split('/');
+    !path.split('/').any(is_dot)
+        && parents.all(|parent| segments.next().is_some_and(|own| octets(own).eq(octets(parent))))
+}
+
 /// An absolute `http` or `https` URL, split into its components (RFC 3986 §3).
 #[derive(Clone, Copy)]
 pub(crate) struct Url<'a> {

@@ -18,8 +18,8 @@ pub(crate) fn truncate(text: &str) -> &str {
 /// A URL for the operator's log.
 ///
 /// `Display` and `Debug` replace with `***` whatever may be a secret: the user name and password,
-/// the values in the query, and the fragment. The scheme, the host, the path and the names in the
-/// query stay readable.
+/// the values in the query, and the fragment. The scheme, the host, the path and the names of
+/// values in the query stay readable.
 ///
 /// ```
 /// use tower_qstash::{SigningKeys, Signer, Verifier, VerifyError};
@@ -71,7 +71,9 @@ impl RedactedUrl {
                     to.write_char(if index == 0 { '?' } else { '&' })?;
                     match piece.split_once('=') {
                         Some((name, _)) => write!(to, "{name}={REDACTED}")?,
-                        None => to.write_str(piece)?,
+                        // A flag, or a secret without a name.
+                        None if piece.is_empty() => {}
+                        None => to.write_str(REDACTED)?,
                     }
                 }
             }
@@ -119,11 +121,13 @@ mod tests {
             ),
             (
                 "https://a.example?mail=s@a&b&c=s=s#s",
-                "https://a.example?mail=***&b&c=***#***",
+                "https://a.example?mail=***&***&c=***#***",
                 "https://a.example?mail=s@a&b&c=s=s#***",
             ),
             ("https://a.example/?", "https://a.example/?", "https://a.example/?"),
             ("queue:resize?a=s", "queue:resize?a=***", "queue:resize?a=s"),
+            ("u:secret@a.example/b", "***@a.example/b", "***@a.example/b"),
+            ("//u:secret@a.example/b", "//***@a.example/b", "//***@a.example/b"),
             ("", "", ""),
         ] {
             let url = RedactedUrl::new(url);

@@ -553,6 +553,7 @@ fn documented_codes_and_statuses_are_complete() {
         Rejection::EmptySignature,
         Rejection::NonAsciiSignature,
         Rejection::RoutingMismatch,
+        Rejection::PathNotAllowed,
         Rejection::UnknownPublicUrl,
         Rejection::BodyTooLargeForOuterLayer,
         Rejection::BodyUnreadable(Arc::new(std::io::Error::other("x"))),

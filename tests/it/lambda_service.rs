@@ -287,3 +287,30 @@ async fn a_port_in_the_domain_name_is_compared() {
         }
     }
 }
+
+/// With `AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH`, `lambda_http` leaves the stage out of the URI; a REST
+/// API's context has it all the same.
+#[tokio::test]
+async fn a_stage_in_the_context_only_is_accepted() {
+    for (url, path, context_path, uri, verdict) in [
+        ("/prod/hook", "/hook", "/prod/hook", "/hook", 200),
+        ("/prod/hook", "/hook", "/prod/hook", "/prod/hook", 200),
+        ("/prod", "/", "/prod", "/prod/", 200),
+        ("/prod/", "/", "/prod/", "/prod/", 200),
+        ("/v1/hook", "/hook", "/v1/hook", "/hook", 200),
+        ("/prod/hook", "/hook", "/prod/hook", "/admin", 400),
+        ("/prod/hook", "/hook", "/prod/hook", "/other/hook", 400),
+    ] {
+        let token = sign(&format!("https://hooks.example.com{url}"), b"Hello");
+        let call =
+            Call { stage: "prod", path, context_path, signature: Some(&token), ..Call::to(DOMAIN) };
+        let mut request = from_str(&call.rest_api().to_string()).expect("an event");
+        // Not by the variable, which would be set for all tests of this process.
+        *request.uri_mut() = uri.parse().expect("a URI");
+        let service =
+            layer_for(PublicUrl::from_lambda_context()).layer(service_fn(async |_: Request| {
+                Ok::<_, lambda_http::Error>(Response::new(String::new()))
+            }));
+        assert_eq!(status(service, request).await, verdict, "{url} at {uri}");
+    }
+}

@@ -486,13 +486,14 @@ async fn keys_tokens_and_bodies_are_never_printed() {
 /// own.
 #[tokio::test]
 async fn keys_of_an_account_are_bound_to_its_url() {
-    const TENANT_URL: &str = "https://api.example.com/tenants/7";
     let base = |url: &str| PublicUrl::base(url).unwrap();
+    let tenant_url = base("https://api.example.com").also(base("https://tenant.example"));
+    let tenant_url = tenant_url.within("/tenants/7").unwrap();
     let tenant_keys = SigningKeysHandle::new(
         SigningKeys::from_key("sig_tenant").unwrap().with_label("tenant 7").unwrap(),
     );
     let layer = QStashVerifyLayer::new(keys(), PublicUrl::exact(URL).unwrap())
-        .also(tenant_keys.clone(), base(TENANT_URL).also(base("https://tenant.example")))
+        .also(tenant_keys.clone(), tenant_url)
         .clock(now);
     let app =
         Router::new().fallback(async |claims: Claims| claims.key_label().to_owned()).layer(layer);
@@ -507,14 +508,28 @@ async fn keys_of_an_account_are_bound_to_its_url() {
     assert_eq!(outcome(&current(), URL, "/hook").await, (200, "current".into()));
     let own = "https://tenant.example/tenants/7/x";
     assert_eq!(outcome(&tenant, own, "/tenants/7/x").await, (200, "tenant 7".into()));
-    // Each at the other's URL, and the tenant at a URL of neither.
-    for (signer, url, target) in [
-        (&tenant, URL, "/hook"),
-        (&tenant, "https://api.example.com/admin", "/admin"),
-        (&current(), own, "/tenants/7/x"),
+    // Each at the other's URL, and the tenant outside of its part, whatever domain it signs for.
+    for (signer, url, target, code) in [
+        (&tenant, URL, "/hook", "path_not_allowed"),
+        (&tenant, "https://api.example.com/admin", "/admin", "path_not_allowed"),
+        (&tenant, "https://tenant.example/admin", "/admin", "path_not_allowed"),
+        (&tenant, "https://tenant.example/tenants/77", "/tenants/77", "path_not_allowed"),
+        (&tenant, "https://tenant.example/tenants/7/../8", "/tenants/7/../8", "path_not_allowed"),
+        (
+            &tenant,
+            "https://tenant.example/tenants/7/%2e%2E/8",
+            "/tenants/7/%2e%2E/8",
+            "path_not_allowed",
+        ),
+        (&tenant, own, "/admin", "subject_mismatch"),
+        (&current(), own, "/tenants/7/x", "subject_mismatch"),
     ] {
         let (status, body) = outcome(signer, url, target).await;
-        assert!(status == 400 && body.contains("subject_mismatch"), "{url}: {body}");
+        assert!(status == 400 && body.contains(code), "{url} at {target}: {body}");
+    }
+    for within in ["/tenants/7", "/tenants/7/", "/tenants/7/x/y?a=1"] {
+        let url = format!("https://tenant.example{within}");
+        assert_eq!(outcome(&tenant, &url, within).await.0, 200, "{within}");
     }
     let (_, body) = outcome(&unknown_key(), URL, "/hook").await;
     assert!(body.contains("signature_mismatch"), "{body}");
@@ -595,7 +610,7 @@ async fn query_values_are_redacted_unless_enabled() {
     for (log_values, sub, expected_url) in [
         (
             false,
-            "https://***@api.example.com/x?tenant=***&flag",
+            "https://***@api.example.com/x?tenant=***&***",
             "https://api.example.com/hook?token=***",
         ),
         (
