@@ -155,6 +155,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
+//! | `callbacks` | `Callback` and `FailureCallback`; with `axum` also as extractors, with `testing` also `CallbackBuilder` |
 //! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::from_lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
 //! | `testing` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
@@ -179,6 +180,14 @@ mod testing;
 mod url;
 mod verify;
 
+#[cfg(all(feature = "axum", feature = "callbacks"))]
+pub use crate::axum::CallbackRejection;
+#[cfg(feature = "callbacks")]
+#[cfg_attr(docsrs, doc(cfg(feature = "callbacks")))]
+pub use crate::delivery::{Callback, CallbackError, FailureCallback};
+#[cfg(all(feature = "callbacks", feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "callbacks", feature = "testing"))))]
+pub use crate::testing::CallbackBuilder;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::testing::{DeliveryBuilder, Signer};

@@ -2,6 +2,7 @@
 
 mod axum_tcp;
 mod bad_input;
+mod callbacks;
 mod contract;
 mod examples;
 mod lambda_runtime;
@@ -10,6 +11,7 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
+mod service;
 mod stacks;
 mod stalled;
 

@@ -157,6 +157,29 @@ fn delivery_data_is_typed_and_what_is_malformed_is_none() {
     assert_eq!(read(&[("upstash-message-id", b"a"), ("upstash-message-id", b"b")]), none);
 }
 
+#[test]
+fn last_attempt_depends_on_the_published_retries() {
+    let delivery = |retried: &'static str| {
+        UnsignedDelivery::from_headers(&HeaderMap::from_iter([(
+            http::HeaderName::from_static("upstash-retried"),
+            HeaderValue::from_static(retried),
+        )]))
+    };
+    for (retried, max_retries, is_last) in [
+        ("0", 0, true),
+        ("0", 3, false),
+        ("2", 3, false),
+        ("3", 3, true),
+        ("4", 3, true),
+        ("4294967295", u32::MAX, true),
+        ("many", 0, false),
+    ] {
+        let delivery = delivery(retried);
+        assert_eq!(delivery.is_last_attempt(max_retries), is_last, "{retried} of {max_retries}");
+    }
+    assert!(!UnsignedDelivery::default().is_last_attempt(0), "the header is missing");
+}
+
 #[tokio::test]
 async fn axum_handlers_extract_claims_and_delivery_data() {
     async fn handler(claims: Claims, delivery: UnsignedDelivery, body: String) -> String {

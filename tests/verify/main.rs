@@ -1,5 +1,6 @@
 //! What needs no socket and no process: the core, URLs, properties. Small, so that it builds fast.
 
+mod callbacks;
 mod core;
 mod properties;
 mod url;
