@@ -28,6 +28,12 @@ impl BodyVerifier {
         self.claims.key_label()
     }
 
+    /// Returns whether that key is a *next* one. See
+    /// [`Claims::signed_with_next_key`].
+    pub fn signed_with_next_key(&self) -> bool {
+        self.claims.signed_with_next_key()
+    }
+
     /// Hashes the next chunk of the body, byte for byte as it arrived.
     #[inline]
     pub fn update(&mut self, chunk: &[u8]) {

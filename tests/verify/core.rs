@@ -674,7 +674,10 @@ fn claims_say_which_key_it_was() {
     ];
     for (signer, label) in signers {
         let token = signer.delivery(URL, b"", now()).token();
-        let claims = Verifier::new(tenants.clone()).verify(&token, URL, b"", now()).unwrap();
+        let body = Verifier::new(tenants.clone()).verify_token(&token, URL, now()).unwrap();
+        assert_eq!(body.key_label(), label);
+        assert_eq!(body.signed_with_next_key(), label.ends_with("next"));
+        let claims = body.finish().unwrap();
         assert_eq!(claims.key_label(), label);
         assert_eq!(claims.signed_with_next_key(), label.ends_with("next"));
     }
