@@ -5,6 +5,7 @@ mod bad_input;
 mod callbacks;
 mod contract;
 mod examples;
+mod explain;
 mod lambda_runtime;
 mod lambda_service;
 mod manifest;
