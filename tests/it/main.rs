@@ -12,6 +12,7 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
+mod rotation;
 mod service;
 mod stacks;
 mod stalled;

@@ -7,13 +7,18 @@ pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
 }
 
-/// The built example of that name. Built here, since `cargo test --test it` alone would leave an
-/// old one lying about.
+/// Builds the example of that name and returns its path. An example with dependencies of its own is a
+/// package. `cargo test --test it` alone would leave an old executable in place.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let messages = cargo(&["build", "--locked", "--message-format=json", "--example", name]);
+    let (package, kind) = match name.starts_with(env!("CARGO_PKG_NAME")) {
+        true => (["--package", name], "bin"),
+        false => (["--example", name], "example"),
+    };
+    let build = ["build", "--locked", "--message-format=json"];
+    let messages = cargo(&[&build[..], &package].concat());
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == "example";
+        let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == kind;
         is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
     });
     executable.expect("cargo names the executable it built")
