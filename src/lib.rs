@@ -207,3 +207,8 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The example in the page on the local development server, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/development-server.md")]
+struct DevelopmentServer;

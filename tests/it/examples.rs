@@ -19,7 +19,7 @@ const KEYS: [(&str, &str); 2] =
 
 fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(example(name));
-    for variable in ["PUBLIC_URL", "BIND", "QSTASH_REGION", KEYS[0].0, KEYS[1].0] {
+    for variable in ["PUBLIC_URL", "BIND", "QSTASH_REGION", "QSTASH_DEV", KEYS[0].0, KEYS[1].0] {
         command.env_remove(variable);
     }
     command
@@ -149,7 +149,12 @@ async fn the_development_server_only_when_asked_for_and_loudly() {
 #[tokio::test]
 async fn without_its_settings_the_receiver_says_what_to_set_and_stops() {
     let published = [("QSTASH_CURRENT_SIGNING_KEY", "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"), KEYS[1]];
-    let cases: [(&[&str], &[(&str, &str)], &str); 6] = [
+    let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
+        (
+            &[],
+            &[KEYS[0], KEYS[1], ("QSTASH_DEV", "true")],
+            "the environment variable QSTASH_DEV asks for the local development server's",
+        ),
         (&[], &[], "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set"),
         (
             &[],
