@@ -40,6 +40,9 @@ mod enabled {
         verify::VerifyError,
     };
 
+    /// The value of `messaging.system`. OpenTelemetry has no well-known one for QStash.
+    const SYSTEM: &str = "qstash";
+
     #[derive(Clone, Default)]
     pub(in crate::middleware) struct Tracing {
         log_query_values: bool,
@@ -62,9 +65,13 @@ mod enabled {
                 target: "tower_qstash",
                 key = claims.key_label(),
                 jti = claims.jwt_id().map(truncate),
-                sub = truncate(&self.format(&RedactedUrl::new(claims.subject()))),
+                sub = truncate(&self.subject(claims)),
                 message_id = message_id(parts),
                 body_bytes,
+                messaging.system = SYSTEM,
+                messaging.destination.name = truncate(&self.subject(claims)),
+                messaging.message.id = message_id(parts),
+                messaging.message.body.size = body_bytes,
                 "accepted a QStash delivery"
             );
             if claims.signed_with_next_key()
@@ -75,6 +82,8 @@ mod enabled {
                     key = claims.key_label(),
                     jti = claims.jwt_id().map(truncate),
                     message_id = message_id(parts),
+                    messaging.system = SYSTEM,
+                    messaging.message.id = message_id(parts),
                     "the signing keys were rolled: QStash now signs with the next key; configure the two keys that \
                      the QStash console shows before they are rolled again, or every delivery will be rejected"
                 );
@@ -105,17 +114,25 @@ mod enabled {
                 }
                 _ => (None, None),
             };
+            let (sub, message_id) = (sub.as_deref().map(truncate), message_id(parts));
             tracing::warn!(
                 target: "tower_qstash",
                 code = rejection.code(),
                 reason = %rejection,
                 method,
                 path,
-                sub = sub.as_deref().map(truncate),
+                sub,
                 expected_url = expected.as_deref().map(truncate),
-                message_id = message_id(parts),
+                message_id,
+                messaging.system = SYSTEM,
+                messaging.destination.name = sub,
+                messaging.message.id = message_id,
                 "rejected a QStash delivery"
             );
+        }
+
+        fn subject(&self, claims: &Claims) -> String {
+            self.format(&RedactedUrl::new(claims.subject()))
         }
 
         fn format(&self, url: &RedactedUrl) -> String {

@@ -16,6 +16,7 @@ mod rotation;
 mod service;
 mod stacks;
 mod stalled;
+mod telemetry;
 
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;
