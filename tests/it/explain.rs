@@ -416,3 +416,13 @@ async fn unknown_arguments_are_errors() {
     let explained = explain(&["--at", &date, "--body", &file, &token], b"").await;
     assert_eq!(explained.rule("body").0, "passed", "{}", explained.text);
 }
+
+#[tokio::test]
+async fn readme_shows_what_explain_prints() {
+    let (token, at) = (current().delivery(URL, "Hello", now()).token(), (NOW + 10).to_string());
+    let url = "http://api.example.com/hook";
+    let arguments = ["--keys-from-env", "--url", url, "--body", "Hello", "--at", &at, &token];
+    let explained = explain(&arguments, b"").await;
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(&explained.text), "{}", explained.text);
+}
