@@ -1,4 +1,6 @@
-//! A receiver to keep running: `cargo run --example axum`.
+//! A receiver to keep running.
+//!
+//! Run with `cargo run --example axum`.
 //!
 //! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`; with `--dev-server`
 //! those of the local development server are taken. `PUBLIC_URL` is where messages are published to

@@ -1,7 +1,7 @@
 //! A receiver on AWS Lambda, behind a Function URL, an HTTP API, a REST API or an ALB.
 //!
 //! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`. Messages are published
-//! to the domain name and path in the request context, or below `PUBLIC_URL` where that is set.
+//! to the domain name and path in the request context, or joined to `PUBLIC_URL` if that is set.
 
 use std::env;
 

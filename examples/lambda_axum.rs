@@ -1,6 +1,6 @@
 //! An axum router on AWS Lambda, with one verified route beside an open one.
 //!
-//! Set up like `examples/lambda.rs`. With `STREAM_RESPONSES` set, answers are streamed: for a
+//! Set up like `examples/lambda.rs`. With `STREAM_RESPONSES` set, responses are streamed: for a
 //! function URL whose invoke mode is `RESPONSE_STREAM`.
 
 use std::env;

@@ -6,5 +6,5 @@
     label = "the feature `lambda_http` is off",
     note = "turn it on: cargo add tower-qstash --features lambda_http"
 )]
-#[expect(unnameable_types, reason = "nobody needs to name it")]
+#[expect(unnameable_types, reason = "it is only a bound")]
 pub trait LambdaHttp {}

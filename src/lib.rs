@@ -190,7 +190,7 @@
 //! # Deployment
 //!
 //! - Configure the [`PublicUrl`]. It can't be derived from the request, because the sender controls
-//!   `Host`: whoever receives one delivery of your account could replay it at your other endpoints.
+//!   `Host`: anyone who receives one delivery of your account could replay it at your other endpoints.
 //! - Nothing outside this layer may change the body, so decompression belongs inside. Which layer goes
 //!   where, and what can't work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
 //! - A client may be slow. Put a timeout outside the layer, and limit the server's connections, as for
@@ -222,6 +222,7 @@ mod lambda_http;
 mod middleware;
 mod missing_layer;
 mod public_url;
+mod replay;
 mod request_body;
 mod response;
 #[cfg(feature = "testing")]
@@ -234,6 +235,12 @@ pub use crate::axum::CallbackRejection;
 #[cfg(feature = "callbacks")]
 #[cfg_attr(docsrs, doc(cfg(feature = "callbacks")))]
 pub use crate::delivery::{Callback, CallbackError, FailureCallback};
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use crate::replay::conformance::check_replay_store;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use crate::replay::{InvalidRedisUrl, RedisStore};
 #[cfg(all(feature = "callbacks", feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(all(feature = "callbacks", feature = "testing"))))]
 pub use crate::testing::CallbackBuilder;
@@ -243,9 +250,14 @@ pub use crate::testing::{DeliveryBuilder, Signer};
 pub use crate::{
     delivery::UnsignedDelivery,
     keys::{SigningKeyError, SigningKeys, SigningKeysHandle},
-    middleware::{QStashVerify, QStashVerifyLayer, Rejection, ResponseBody, ResponseFuture},
+    middleware::{
+        QStashVerify, QStashVerifyLayer, Rejection, ReplayResponse, ResponseBody, ResponseFuture,
+    },
     missing_layer::MissingLayer,
     public_url::{PublicUrl, PublicUrlError},
+    replay::{
+        BoxError, Holder, Lifetime, MemoryStore, ReplayGuard, ReplayKey, ReplayStore, Reserve,
+    },
     request_body::RequestBody,
     response::{non_retryable, retry_after},
     url::RedactedUrl,

@@ -8,6 +8,9 @@ use http::{
 };
 use serde::Serialize;
 
+/// One day, in seconds. QStash ignores a longer delay and uses its own backoff.
+pub(crate) const MAX_RETRY_AFTER: u64 = 24 * 60 * 60;
+
 /// Builds a response that makes QStash stop retrying a message that can never succeed: status 489 and
 /// `Upstash-NonRetryable-Error: true`. QStash moves the message to the dead letter queue at once.
 ///
@@ -49,10 +52,9 @@ pub fn non_retryable<B: From<String>>(reason: &str) -> Response<B> {
 ///
 /// Source: [QStash, Retry](https://upstash.com/docs/qstash/features/retry), RFC 9110 §10.2.3.
 pub fn retry_after<B: From<String>>(delay: Duration, reason: &str) -> Response<B> {
-    const ONE_DAY: u64 = 24 * 60 * 60;
     let rounded_up = delay.as_secs().saturating_add((delay.subsec_nanos() > 0).into());
     let mut response = json_error(StatusCode::SERVICE_UNAVAILABLE, reason, None);
-    response.headers_mut().insert(RETRY_AFTER, rounded_up.min(ONE_DAY).into());
+    response.headers_mut().insert(RETRY_AFTER, rounded_up.min(MAX_RETRY_AFTER).into());
     response
 }
 

@@ -1,11 +1,11 @@
-//! The layer around a service that does nothing beside the bare service, and what a rejection costs.
+//! The layer around a service that does nothing, the bare service, and rejections.
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Request;
 use http_body_util::Full;
 use tower_qstash_bench::{
-    Bare, CURRENT, Frames, NEXT, SIZES, STRANGER, body, call, request, service, sign,
+    Bare, CURRENT, Frames, NEXT, SIZES, UNKNOWN, body, call, request, service, sign,
     signed_with_claim,
 };
 
@@ -45,19 +45,19 @@ fn accepted(criterion: &mut Criterion) {
 }
 
 fn rejected(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("rejection, 1 MiB on offer");
+    let mut group = criterion.benchmark_group("rejection, body of 1 MiB");
     let mut service = service();
     let body = body(1024 * 1024);
     let tokens = [
-        ("forged", sign(STRANGER, &body)),
+        ("forged", sign(UNKNOWN, &body)),
         ("expired", signed_with_claim("exp", 1.into(), &body)),
         ("wrong URL", signed_with_claim("sub", "https://api.example.com/other".into(), &body)),
     ];
     for (what, token) in tokens {
-        let make = || -> Request<Full<Bytes>> { request(&token, Full::new(body.clone())) };
+        let build = || -> Request<Full<Bytes>> { request(&token, Full::new(body.clone())) };
         group.bench_function(what, |bencher| {
             bencher.iter_batched(
-                make,
+                build,
                 |request| call(&mut service, request),
                 BatchSize::SmallInput,
             );
@@ -68,8 +68,8 @@ fn rejected(criterion: &mut Criterion) {
     let small = tower_qstash_bench::body(256);
     let token = sign(NEXT, &small);
     criterion.bench_function("accepted with the next key, 256 B", |bencher| {
-        let make = || request(&token, Full::new(small.clone()));
-        bencher.iter_batched(make, |request| call(&mut service, request), BatchSize::SmallInput);
+        let build = || request(&token, Full::new(small.clone()));
+        bencher.iter_batched(build, |request| call(&mut service, request), BatchSize::SmallInput);
     });
 }
 

@@ -1,5 +1,5 @@
-//! The figures that the README and the issues speak of, each a ratio of two things measured in turn
-//! in one run, so that a machine that slows down slows down both.
+//! The figures in the README. Each is the ratio of two measurements that alternate in one run, so
+//! that a slower machine slows down both.
 
 use std::{
     hint::black_box,
@@ -9,21 +9,22 @@ use std::{
 use http_body_util::Full;
 use tower_qstash::PublicUrl;
 use tower_qstash_bench::{
-    Bare, CURRENT, Floor, Frames, NEXT, SIZES, STRANGER, URL, body, call, now, request, service,
+    Bare, CURRENT, Floor, Frames, NEXT, SIZES, UNKNOWN, URL, body, call, now, request, service,
     service_for, sign, verifier,
 };
 
-/// How long one side is measured before it is the other's turn.
+/// How long to measure one side before switching to the other.
 const TURN: Duration = Duration::from_millis(4);
 const ROUNDS: usize = 151;
 
-/// The median of the ratios of each round, with the spread of its middle half, and the median times.
+/// The median and the quartiles of the rounds' ratios, and the median time of each side.
 struct Pair {
     ratio: f64,
     quartiles: [f64; 2],
     nanos: [f64; 2],
 }
 
+/// Compares the time of `a` with that of `b`.
 fn pair(mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
     let turns = [turns(&mut a), turns(&mut b)];
     let mut times = [Vec::new(), Vec::new()];
@@ -38,6 +39,7 @@ fn pair(mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
     Pair { ratio, quartiles: [low, high], nanos: times.map(|mut times| quantile(&mut times, 0.5)) }
 }
 
+/// Returns the number of runs that take at least a turn.
 fn turns(run: &mut impl FnMut()) -> u32 {
     let mut count = 1;
     loop {
@@ -48,7 +50,7 @@ fn turns(run: &mut impl FnMut()) -> u32 {
     }
 }
 
-/// Nanoseconds for one of `count` runs.
+/// Returns the nanoseconds for one of `count` runs.
 fn measure(run: &mut impl FnMut(), count: u32) -> f64 {
     let start = Instant::now();
     for _ in 0..count {
@@ -83,12 +85,15 @@ fn main() {
         print("core / floor", size, &pair);
     }
 
-    let peer = tower_qstash_bench::peer();
+    let receiver = tower_qstash_bench::qstash_rs_receiver();
     for size in SIZES {
         let body = body(size);
-        let (token, peers) = (sign(CURRENT, &body), tower_qstash_bench::sign_for_peer(&body));
-        let pair =
-            pair(|| tower_qstash_bench::ask_peer(&peer, &peers, &body), || core(&token, &body));
+        let token = sign(CURRENT, &body);
+        let token_for_qstash_rs = tower_qstash_bench::sign_for_qstash_rs(&body);
+        let pair = pair(
+            || tower_qstash_bench::verify_with_qstash_rs(&receiver, &token_for_qstash_rs, &body),
+            || core(&token, &body),
+        );
         print("qstash-rs / core", size, &pair);
     }
 
@@ -145,7 +150,7 @@ fn main() {
 
     let large = body(1024 * 1024);
     let rejections = [
-        ("forged", sign(STRANGER, &large)),
+        ("forged", sign(UNKNOWN, &large)),
         ("expired", tower_qstash_bench::signed_with_claim("exp", 1.into(), &large)),
         (
             "wrong URL",
@@ -157,18 +162,18 @@ fn main() {
         ),
     ];
     for (what, token) in rejections {
-        let mut ask = |body| {
+        let mut reject = |body| {
             let response = call(&mut service, request(&token, Full::new(body)));
             assert!(response.status().is_client_error());
         };
         let [with, without] = [large.clone(), body(0)];
         let mut other = tower_qstash_bench::service();
         let pair = pair(
-            || ask(with.clone()),
+            || reject(with.clone()),
             || {
                 drop(call(&mut other, request(&token, Full::new(without.clone()))));
             },
         );
-        print(&format!("{what}, 1 MiB on offer / no body"), 1024 * 1024, &pair);
+        print(&format!("{what}, body of 1 MiB / no body"), 1024 * 1024, &pair);
     }
 }

@@ -1,4 +1,4 @@
--- For wrk: every delivery in its turn. The file holds a line for each: token, space, body.
+-- Makes wrk send the deliveries of a file in turn. Each line is a token, a space and the body.
 local requests, turn = {}, 0
 
 function init(arguments)

@@ -1,4 +1,5 @@
-// The receiver of examples/axum.rs, on Node with @upstash/qstash: node receiver.mjs
+// A receiver like examples/axum.rs, on Node with @upstash/qstash.
+// Usage: node receiver.mjs
 import { createServer } from "node:http";
 import { Receiver } from "@upstash/qstash";
 

@@ -1,4 +1,5 @@
-// One turn of scripts/bench-sdks, for @upstash/qstash: node turn.mjs FILE
+// One turn of scripts/bench-sdks, for @upstash/qstash.
+// Usage: node turn.mjs FILE
 import { readFileSync } from "node:fs";
 import { Receiver } from "@upstash/qstash";
 

@@ -1,4 +1,7 @@
-"""One turn of scripts/bench-sdks, for the PyPI package qstash: turn.py FILE"""
+"""One turn of scripts/bench-sdks, for the PyPI package qstash.
+
+Usage: turn.py FILE
+"""
 
 import datetime
 import json

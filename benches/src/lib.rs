@@ -1,6 +1,6 @@
-//! What every benchmark needs: deliveries, the floor, and services to measure.
+//! Deliveries, the floor and services for the benchmarks, which are in `benches/`.
 //!
-//! The benchmarks themselves are in `benches/`: `cargo bench -p tower-qstash-bench`.
+//! Run them with `cargo bench -p tower-qstash-bench`.
 
 use std::{
     convert::Infallible,
@@ -25,36 +25,36 @@ pub const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjS";
 /// The next signing key.
 pub const NEXT: &str = "sig_5NrzPWtoDs3SgcRMVuVjsJ4qDZvT";
 /// A key that is not configured.
-pub const STRANGER: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfD";
-/// Where every message is published to.
+pub const UNKNOWN: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfD";
+/// The URL that every message is published to.
 pub const URL: &str = "https://api.example.com/hooks/resize";
-/// Its path.
+/// The path of [`URL`].
 pub const PATH: &str = "/hooks/resize";
-/// Sizes of bodies, in bytes.
+/// The sizes of the bodies, in bytes.
 pub const SIZES: [usize; 5] = [0, 256, 1024, 64 * 1024, 1024 * 1024];
 
-/// The time of every delivery.
+/// Returns the time of every delivery.
 pub fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
-/// A body that no two places of are alike.
+/// Returns a body of varying bytes.
 pub fn body(size: usize) -> Bytes {
     (0..size).map(|index| (index * 31 + index / 256) as u8).collect()
 }
 
-/// A token as QStash makes it.
+/// Returns a token as QStash issues it.
 pub fn sign(key: &str, body: &[u8]) -> String {
-    Signer::new(key).expect("a good key").delivery(URL, body, now()).token()
+    Signer::new(key).expect("a valid key").delivery(URL, body, now()).token()
 }
 
-/// The core, with both keys.
+/// Returns a verifier with both keys.
 pub fn verifier() -> Verifier {
-    Verifier::new(SigningKeys::new(CURRENT, NEXT).expect("good keys"))
+    Verifier::new(SigningKeys::new(CURRENT, NEXT).expect("valid keys"))
 }
 
-/// The least that verification can cost: one HMAC-SHA256 over the token, with the key schedule done
-/// beforehand, and one SHA-256 over the body.
+/// The work that no verifier can avoid: one HMAC-SHA256 over the token, with the key schedule
+/// computed in advance, and one SHA-256 over the body.
 #[derive(Debug)]
 pub struct Floor {
     mac: Hmac<Sha256>,
@@ -67,20 +67,20 @@ impl Default for Floor {
 }
 
 impl Floor {
-    /// One of each.
+    /// Computes both.
     pub fn run(&self, token: &str, body: &[u8]) {
         self.mac(token);
         black_box(Sha256::digest(black_box(body)));
     }
 
-    /// The HMAC alone.
+    /// Computes only the HMAC.
     pub fn mac(&self, token: &str) {
         let message = &token.as_bytes()[..token.len() - 44];
         black_box(self.mac.clone().chain_update(black_box(message)).finalize());
     }
 }
 
-/// Answers at once.
+/// A service that responds immediately.
 #[derive(Clone, Debug)]
 pub struct Bare;
 
@@ -99,18 +99,18 @@ impl<B> Service<Request<B>> for Bare {
     }
 }
 
-/// The layer around a service that does nothing, for everything below the origin of [`URL`].
+/// Returns the layer around [`Bare`], with the origin of [`URL`] as the base.
 pub fn service() -> QStashVerify<Bare> {
-    service_for(PublicUrl::base("https://api.example.com").expect("a good base"))
+    service_for(PublicUrl::base("https://api.example.com").expect("a valid base"))
 }
 
-/// The layer around a service that does nothing.
+/// Returns the layer around [`Bare`], with this public URL.
 pub fn service_for(public_url: PublicUrl) -> QStashVerify<Bare> {
-    let keys = SigningKeys::new(CURRENT, NEXT).expect("good keys");
+    let keys = SigningKeys::new(CURRENT, NEXT).expect("valid keys");
     QStashVerifyLayer::new(keys, public_url).clock(now).layer(Bare)
 }
 
-/// Calls a service whose future never has to wait.
+/// Calls a service whose future is never pending.
 pub fn call<S, B>(service: &mut S, request: Request<B>) -> S::Response
 where
     S: Service<Request<B>, Error = Infallible>,
@@ -119,13 +119,13 @@ where
     assert!(service.poll_ready(&mut context).is_ready());
     match pin!(service.call(request)).poll(&mut context) {
         Poll::Ready(Ok(response)) => response,
-        Poll::Pending => unreachable!("nothing to wait for"),
+        Poll::Pending => unreachable!("the service is never pending"),
     }
 }
 
-/// A request with this token and body.
+/// Returns a request with this token and body.
 pub fn request<B>(token: &str, body: B) -> Request<B> {
-    Request::post(PATH).header("upstash-signature", token).body(body).expect("a good request")
+    Request::post(PATH).header("upstash-signature", token).body(body).expect("a valid request")
 }
 
 /// A body in frames of 16 KiB with a declared length, as hyper reads one.
@@ -133,7 +133,7 @@ pub fn request<B>(token: &str, body: B) -> Request<B> {
 pub struct Frames(Bytes);
 
 impl Frames {
-    /// As a type that the layer takes.
+    /// Creates the body, boxed as a type that implements `RequestBody`.
     pub fn boxed(bytes: Bytes) -> BoxBody<Bytes, Infallible> {
         BoxBody::new(Self(bytes))
     }
@@ -157,35 +157,35 @@ impl Body for Frames {
     }
 }
 
-/// A token with one claim that breaks a rule.
+/// Returns a token in which one claim is replaced.
 pub fn signed_with_claim(name: &str, value: serde_json::Value, body: &[u8]) -> String {
-    let signer = Signer::new(CURRENT).expect("a good key");
+    let signer = Signer::new(CURRENT).expect("a valid key");
     signer.delivery(URL, body, now()).claim(name, value).token()
 }
 
-/// The verifier of qstash-rs, with both keys.
-pub fn peer() -> qstash_rs::Receiver {
+/// Returns the verifier of qstash-rs, with both keys.
+pub fn qstash_rs_receiver() -> qstash_rs::Receiver {
     qstash_rs::Receiver::new(qstash_rs::ReceiverConfig {
         current_signing_key: CURRENT.into(),
         next_signing_key: NEXT.into(),
     })
 }
 
-/// qstash-rs rejects what QStash really sends: `aud` must be missing, `nbf` not negative. It has no
-/// clock to set, so its token is good for long.
-pub fn sign_for_peer(body: &[u8]) -> String {
-    let signer = Signer::new(CURRENT).expect("a good key");
+/// Returns a token that qstash-rs accepts. It rejects QStash's own, in which `aud` is present and
+/// `nbf` is negative, and its clock can't be set, so the token expires late.
+pub fn sign_for_qstash_rs(body: &[u8]) -> String {
+    let signer = Signer::new(CURRENT).expect("a valid key");
     let token = signer.delivery(URL, body, now()).without_claim("aud");
     token.claim("nbf", 1_700_000_000).claim("exp", 99_999_999_999_u64).token()
 }
 
 /// Verifies with qstash-rs.
-pub fn ask_peer(peer: &qstash_rs::Receiver, token: &str, body: &[u8]) {
+pub fn verify_with_qstash_rs(receiver: &qstash_rs::Receiver, token: &str, body: &[u8]) {
     let request = qstash_rs::VerifyRequest {
         signature: black_box(token),
         body: black_box(body),
         url: Some(URL),
         clock_tolerance_seconds: 0,
     };
-    assert!(peer.verify(request).is_ok());
+    assert!(receiver.verify(request).is_ok());
 }

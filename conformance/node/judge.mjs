@@ -1,5 +1,5 @@
-// The verdicts of @upstash/qstash on every vector, at the vector's own time, and tokens signed by
-// jose: node judge.mjs DIRECTORY
+// Writes the verdict of @upstash/qstash on each vector, at its time, and tokens signed by jose.
+// Usage: node judge.mjs DIRECTORY
 import { readFileSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { Receiver } from "@upstash/qstash";
@@ -8,7 +8,7 @@ import { SignJWT } from "jose";
 const directory = process.argv[2];
 const vectors = JSON.parse(readFileSync(`${directory}/vectors.json`, "utf8"));
 
-// The SDK has no clock to set.
+// The SDK's clock can't be set, so replace the global one.
 const RealDate = Date;
 let now = 0;
 globalThis.Date = class extends RealDate {
@@ -28,7 +28,7 @@ for (const vector of vectors) {
     nextSigningKey: vector.next_key,
     devMode: false,
   });
-  // The SDK takes text only: bytes that are none are replaced, as by a framework that reads text.
+  // The SDK only takes text, so replace invalid UTF-8, as frameworks do.
   const body = Buffer.from(vector.body, "hex").toString("utf8");
   const verdict = receiver.verify({
     signature: vector.token,
@@ -40,9 +40,9 @@ for (const vector of vectors) {
 }
 writeFileSync(`${directory}/node-verdicts.json`, JSON.stringify(verdicts));
 
-const genuine = vectors.filter(({ name }) => name.startsWith("genuine/body: "));
+const valid = vectors.filter(({ name }) => name.startsWith("valid/body: "));
 const tokens = [];
-for (const vector of genuine) {
+for (const vector of valid) {
   const hash = createHash("sha256").update(Buffer.from(vector.body, "hex")).digest("base64url");
   const token = await new SignJWT({ body: hash, aud: "" })
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })

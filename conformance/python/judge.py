@@ -1,5 +1,7 @@
-"""The verdicts of the PyPI package qstash on every vector, at the vector's own time, and tokens
-signed by PyJWT: judge.py DIRECTORY"""
+"""Writes the verdict of the PyPI package qstash on every vector, at the vector's time, and tokens signed
+by PyJWT.
+
+Usage: judge.py DIRECTORY"""
 
 import base64
 import datetime
@@ -17,7 +19,7 @@ with open(f"{directory}/vectors.json", encoding="utf-8") as file:
 
 
 class Clock(datetime.datetime):
-    """PyJWT has no clock to set."""
+    """Replaces the clock of PyJWT, which can't be set."""
 
     seconds = 0
 
@@ -32,7 +34,7 @@ jwt.api_jwt.datetime = Clock
 def verdict(vector):
     Clock.seconds = vector["time"]
     receiver = Receiver(vector["current_key"], vector["next_key"])
-    # The SDK takes text only: bytes that are none are replaced, as by a framework that reads text.
+    # The SDK only takes text, so replace invalid UTF-8, as frameworks do.
     body = bytes.fromhex(vector["body"]).decode("utf-8", "replace")
     try:
         receiver.verify(
@@ -67,4 +69,4 @@ def write(name, value):
 
 
 write("python-verdicts", {vector["name"]: verdict(vector) for vector in vectors})
-write("python-tokens", [signed(v) for v in vectors if v["name"].startswith("genuine/body: ")])
+write("python-tokens", [signed(v) for v in vectors if v["name"].startswith("valid/body: ")])

@@ -1,12 +1,15 @@
-//! Holds this crate's verdicts against those of QStash's official SDKs; `scripts/conformance` runs it.
+//! Compares this crate's verdicts with those of QStash's official SDKs, for `scripts/conformance`.
 //!
-//! `generate VECTORS` writes the vectors, `corpus DIRECTORY` makes them a corpus for the fuzzers.
-//! `callback FILE` writes a callback that the SDK for Node must read.
-//! `compare DIRECTORY TABLE DIFFERENCES` reads them back with
-//! the verdicts and tokens of the SDKs, writes the table, and fails where a difference is not listed
-//! or has no reason, where a listed one is gone, and where the vectors are too few or not told apart
-//! by their names.
+//! - `generate VECTORS` writes the vectors.
+//! - `compare DIRECTORY TABLE DIFFERENCES` reads the vectors back, with the verdicts and tokens of
+//!   the SDKs, and writes the table. It fails if a difference is not listed or has no reason, if a
+//!   listed one no longer applies, and if vectors are missing or share a name.
+//! - `corpus DIRECTORY` writes the seeds of the fuzz targets, for `scripts/fuzz`.
+//! - `callback FILE` writes a callback that the SDK for Node must read.
 
+mod corpus;
+#[path = "../../tests/support/url_pairs.rs"]
+mod url_pairs;
 mod vectors;
 
 use std::{
@@ -18,10 +21,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -30,7 +30,7 @@ use vectors::Vector;
 
 const SDKS: [&str; 2] = ["node", "python"];
 
-/// With fewer, a part of them was lost: to agree on nothing is no agreement.
+/// Fails if vectors were lost, since too few of them would agree on little.
 const FEWEST_VECTORS: usize = 300;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["generate", file] => {
             Ok(fs::write(file, serde_json::to_string_pretty(&vectors::generate())?)?)
         }
-        ["corpus", directory] => corpus(directory),
+        ["corpus", directory] => corpus::write(directory.as_ref()),
         ["callback", file] => callback(file),
         ["compare", directory, table, differences] => compare(directory, table, differences),
         _ => {
@@ -84,35 +84,7 @@ fn callback(file: &str) -> Result<(), Box<dyn Error>> {
     Ok(fs::write(file, vector.to_string())?)
 }
 
-/// The vectors as the fuzz targets read their input.
-fn corpus(directory: &str) -> Result<(), Box<dyn Error>> {
-    for (index, vector) in vectors::generate().iter().enumerate() {
-        let write = |target: &str, kind: &str, input: &[u8]| -> Result<(), Box<dyn Error>> {
-            fs::create_dir_all(format!("{directory}/{target}"))?;
-            Ok(fs::write(format!("{directory}/{target}/vector-{index:03}-{kind}"), input)?)
-        };
-        write("token", "token", vector.token.as_bytes())?;
-        let decoded: Vec<_> = vector
-            .token
-            .split('.')
-            .map_while(|segment| BASE64_URL_SAFE_NO_PAD.decode(segment).ok())
-            .collect();
-        let [header, claims, ..] = &decoded[..] else { continue };
-        write("token", "claims", &[header, &b"|"[..], claims].concat())?;
-        write(
-            "request",
-            "claims",
-            &[b"\x02/hooks/resize|", &claims[..], b"|{\"image\": 7}"].concat(),
-        )?;
-        let json: serde_json::Value = serde_json::from_slice(claims).unwrap_or_default();
-        if let Some(subject) = json["sub"].as_str() {
-            write("url", "pair", format!("{subject}|{}", vector.url).as_bytes())?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether this crate accepts a delivery, or why not.
+/// Verifies a vector with this crate.
 fn judge(vector: &Vector) -> Result<(), String> {
     let verify = || -> Result<(), Box<dyn Error>> {
         let keys = SigningKeys::new(&vector.current_key, &vector.next_key)?;
@@ -134,37 +106,41 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
         SDKS.map(|sdk| read::<BTreeMap<String, bool>>(directory, &format!("{sdk}-verdicts")));
     let [node, python] = verdicts;
     let verdicts = [node?, python?];
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
 
-    // Tokens of the SDKs' own JWT libraries.
+    // Tokens signed by the SDKs' own JWT libraries.
     for sdk in SDKS {
         let signed: Vec<Vector> = read(directory, &format!("{sdk}-tokens"))?;
         if signed.is_empty() {
-            faults.push(format!("{sdk} signed nothing"));
+            errors.push(format!("{sdk} signed no token"));
         }
         for vector in signed {
             if let Err(error) = judge(&vector) {
-                faults.push(format!("{}, signed by {sdk}, is refused here: {error}", vector.name));
+                errors.push(format!(
+                    "{}, signed by {sdk}, is rejected by this crate: {error}",
+                    vector.name
+                ));
             }
         }
     }
 
     if vectors.len() < FEWEST_VECTORS {
-        faults.push(format!("{} vectors; it takes {FEWEST_VECTORS}", vectors.len()));
+        errors
+            .push(format!("{} vectors, but at least {FEWEST_VECTORS} are expected", vectors.len()));
     }
-    // Verdicts go by name: of two vectors with one name, only the last would be judged.
+    // The SDKs' verdicts are keyed by name, so a repeated name would hide a vector.
     let mut names = BTreeSet::new();
     for Vector { name, .. } in &vectors {
         if !names.insert(name) {
-            faults.push(format!("{name}: two vectors of that name"));
+            errors.push(format!("{name}: two vectors have this name"));
         }
     }
 
     let listed = Difference::read(&fs::read_to_string(differences)?);
     let mut used = vec![false; listed.len()];
     let mut text = String::from(
-        "# Verdicts\n\nWritten by `scripts/conformance`. What differs is explained in [differences.md](differences.md).\n\n\
-         | vector | here | @upstash/qstash | qstash (PyPI) |\n|---|---|---|---|\n",
+        "# Verdicts\n\nWritten by `scripts/conformance`. Each difference, in bold, is explained in [differences.md](differences.md).\n\n\
+         | vector | tower-qstash | @upstash/qstash | qstash (PyPI) |\n|---|---|---|---|\n",
     );
     for vector in &vectors {
         let name = &vector.name;
@@ -181,8 +157,8 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
             let mut rows =
                 (0..listed.len()).filter(|&row| listed[row].covers(name, sdk)).peekable();
             if differs && rows.peek().is_none() {
-                faults.push(format!(
-                    "{name}: {} here, {} by {sdk}, and not listed",
+                errors.push(format!(
+                    "{name}: {} here and {} by {sdk}, which is not listed",
                     word(here),
                     word(there)
                 ));
@@ -190,7 +166,9 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
             for row in rows {
                 used[row] = true;
                 if !differs {
-                    faults.push(format!("{name}: listed as different for {sdk}, and it is not"));
+                    errors.push(format!(
+                        "{name}: listed as a difference from {sdk}, but the verdicts agree"
+                    ));
                 }
             }
         }
@@ -198,29 +176,29 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
     }
     for (row, used) in listed.iter().zip(used) {
         if !used {
-            faults.push(format!("the listed {} names no vector", row.vector));
+            errors.push(format!("{}: listed, but there is no such vector", row.vector));
         }
         if row.reason.is_empty() {
-            faults.push(format!("{}: listed without a reason", row.vector));
+            errors.push(format!("{}: listed without a reason", row.vector));
         }
     }
     if fs::read_to_string(table).unwrap_or_default() != text {
-        faults
-            .push(format!("{table} was out of date; it is written anew, look at it and commit it"));
+        errors
+            .push(format!("{table} was out of date and has been rewritten; review and commit it"));
         fs::write(table, &text)?;
     }
 
     let different = text.lines().filter(|line| line.contains("**")).count();
     println!(
-        "{} vectors, {different} with a difference, each listed: {}",
+        "{} vectors, {different} with a difference, all listed: {}",
         vectors.len(),
-        faults.is_empty()
+        errors.is_empty()
     );
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("\n").into()) }
 }
 
 fn word(accepted: bool) -> &'static str {
-    if accepted { "in" } else { "out" }
+    if accepted { "accepted" } else { "rejected" }
 }
 
 fn read<T: DeserializeOwned>(directory: &str, name: &str) -> Result<T, Box<dyn Error>> {
@@ -229,7 +207,7 @@ fn read<T: DeserializeOwned>(directory: &str, name: &str) -> Result<T, Box<dyn E
     Ok(serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))?)
 }
 
-/// A row of the list of differences.
+/// A row of `differences.md`.
 struct Difference {
     vector: String,
     sdks: String,

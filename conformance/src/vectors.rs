@@ -1,4 +1,4 @@
-//! The vectors: tokens of every kind, each with all that a verifier is told.
+//! The test vectors: tokens of every kind, each with what the receiver is configured with and gets.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,14 +8,14 @@ use sha2::{Sha384, Sha512};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower_qstash::{DeliveryBuilder, Signer};
 
-const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjSQeWd";
+pub(crate) const CURRENT: &str = "sig_7RvLjqLZBb5vdkuDKgqkcZsPGHjSQeWd";
 const NEXT: &str = "sig_5NrzPWtoDs3SgcRMVuVjsJ4qDZvTxYfB";
-const STRANGER: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfDkMnC";
-const URL: &str = "https://api.example.com/hooks/resize";
-const BODY: &[u8] = b"{\"image\": 7}";
+const UNKNOWN: &str = "sig_4hPqXyWn2CkS9aLzEbT7mVuRgJfDkMnC";
+pub(crate) const URL: &str = "https://api.example.com/hooks/resize";
+pub(crate) const BODY: &[u8] = b"{\"image\": 7}";
 const NOW: u64 = 1_700_000_000;
 
-/// One delivery, and what its receiver is configured with.
+/// One delivery, and the configuration of its receiver.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Vector {
     pub(crate) name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Vector {
     pub(crate) current_key: String,
     pub(crate) next_key: String,
     pub(crate) url: String,
-    /// In hex: bodies need not be text.
+    /// In hex, since a body need not be text.
     pub(crate) body: String,
     /// Seconds since the epoch.
     pub(crate) time: u64,
@@ -35,6 +35,7 @@ pub(crate) struct Vector {
 struct Vectors(Vec<Vector>);
 
 impl Vectors {
+    /// Adds a vector with the usual keys, URL, body and time, which the caller may change.
     fn add(&mut self, name: impl Into<String>, token: String) -> &mut Vector {
         self.0.push(Vector {
             name: name.into(),
@@ -52,7 +53,7 @@ impl Vectors {
 
 pub(crate) fn generate() -> Vec<Vector> {
     let mut vectors = Vectors::default();
-    genuine(&mut vectors);
+    valid(&mut vectors);
     claims(&mut vectors);
     times(&mut vectors);
     segments(&mut vectors);
@@ -67,11 +68,11 @@ pub(crate) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-fn signer(key: &str) -> Signer {
-    Signer::new(key).expect("a good key")
+pub(crate) fn signer(key: &str) -> Signer {
+    Signer::new(key).expect("a valid key")
 }
 
-fn token(signer: &Signer) -> DeliveryBuilder {
+fn delivery(signer: &Signer) -> DeliveryBuilder {
     signer.delivery(URL, BODY, now())
 }
 
@@ -79,37 +80,39 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn claims_of(token: &str) -> String {
+pub(crate) fn claims_of(token: &str) -> String {
     let claims = token.split('.').nth(1).expect("three segments");
     String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64url")).expect("UTF-8")
 }
 
-fn genuine(vectors: &mut Vectors) {
+fn valid(vectors: &mut Vectors) {
     let (current, next) = (signer(CURRENT), signer(NEXT));
-    vectors.add("genuine/current key", token(&current).token());
-    vectors.add("genuine/next key", token(&next).token());
-    vectors.add("genuine/old token with nbf = iat", token(&current).claim("nbf", NOW).token());
+    vectors.add("valid/current key", delivery(&current).token());
+    vectors.add("valid/next key", delivery(&next).token());
+    vectors.add("valid/old token with nbf = iat", delivery(&current).claim("nbf", NOW).token());
     for claim in ["nbf", "iat", "jti", "aud"] {
-        vectors.add(format!("genuine/no {claim}"), token(&current).without_claim(claim).token());
+        vectors.add(format!("valid/no {claim}"), delivery(&current).without_claim(claim).token());
     }
-    vectors.add("genuine/aud a text", token(&current).claim("aud", "x").token());
-    vectors.add("genuine/aud a list", token(&current).claim("aud", json!(["x"])).token());
+    vectors.add("valid/aud a string", delivery(&current).claim("aud", "x").token());
+    vectors.add("valid/aud a list", delivery(&current).claim("aud", json!(["x"])).token());
     vectors
-        .add("genuine/another claim", token(&current).claim("region", json!({"a": null})).token());
-    vectors.add("genuine/kid in the header", token(&current).header("kid", "1").token());
-    vectors.add("genuine/typ at+jwt", token(&current).header("typ", "at+jwt").token());
-    vectors.add("genuine/typ in lower case", token(&current).header("typ", "jwt").token());
+        .add("valid/another claim", delivery(&current).claim("region", json!({"a": null})).token());
+    vectors.add("valid/kid in the header", delivery(&current).header("kid", "1").token());
+    vectors.add("valid/typ at+jwt", delivery(&current).header("typ", "at+jwt").token());
+    vectors.add("valid/typ in lower case", delivery(&current).header("typ", "jwt").token());
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
-    vectors
-        .add("genuine/body hash padded", token(&current).claim("body", format!("{hash}=")).token());
-    vectors.add("genuine/body hash unpadded", token(&current).claim("body", hash).token());
-    let claims = claims_of(&token(&current).token());
+    vectors.add(
+        "valid/body hash padded",
+        delivery(&current).claim("body", format!("{hash}=")).token(),
+    );
+    vectors.add("valid/body hash unpadded", delivery(&current).claim("body", hash).token());
+    let claims = claims_of(&delivery(&current).token());
     let header = br#"{"typ":"JWT","alg":"HS256"}"#;
-    vectors.add("genuine/header in another order", current.sign_raw(header, claims.as_bytes()));
+    vectors.add("valid/header in another order", current.sign_raw(header, claims.as_bytes()));
     let spaced = claims.replace(',', ", ").replace(':', ": ").replace(": //", "://");
-    vectors.add("genuine/white space in the JSON", current.sign_raw(header, spaced.as_bytes()));
+    vectors.add("valid/white space in the JSON", current.sign_raw(header, spaced.as_bytes()));
     let escaped = claims.replace("https://", r"https:\/\u002f");
-    vectors.add("genuine/escapes in the JSON", current.sign_raw(header, escaped.as_bytes()));
+    vectors.add("valid/escapes in the JSON", current.sign_raw(header, escaped.as_bytes()));
 
     let long = "long ".repeat(13_000);
     let bodies: &[(&str, &[u8])] = &[
@@ -123,56 +126,59 @@ fn genuine(vectors: &mut Vectors) {
         ("a NUL", b"a\0b"),
         ("65 KB", long.as_bytes()),
         ("not UTF-8", b"\xFF\xFE\x80"),
-        ("cut UTF-8", b"gr\xC3"),
+        ("truncated UTF-8", b"gr\xC3"),
     ];
     for (what, body) in bodies {
         let signed = current.delivery(URL, body, now()).token();
-        vectors.add(format!("genuine/body: {what}"), signed).body = hex(body);
+        vectors.add(format!("valid/body: {what}"), signed).body = hex(body);
     }
 }
 
 fn claims(vectors: &mut Vectors) {
     let current = signer(CURRENT);
     for claim in ["iss", "sub", "exp", "body"] {
-        vectors.add(format!("claims/no {claim}"), token(&current).without_claim(claim).token());
+        vectors.add(format!("claims/no {claim}"), delivery(&current).without_claim(claim).token());
     }
     let values = [
         ("null", json!(null)),
         ("true", json!(true)),
         ("a number", json!(1_700_000_100)),
         ("a fraction", json!(1_700_000_100.5)),
-        ("a text", json!("1700000100")),
-        ("an empty text", json!("")),
+        ("a string", json!("1700000100")),
+        ("an empty string", json!("")),
         ("a list", json!(["Upstash"])),
         ("an object", json!({})),
     ];
     for claim in ["iss", "sub", "exp", "nbf", "iat", "jti", "body"] {
         for (what, value) in &values {
             let name = format!("claims/{claim} {what}");
-            vectors.add(name, token(&current).claim(claim, value.clone()).token());
+            vectors.add(name, delivery(&current).claim(claim, value.clone()).token());
         }
     }
     for issuer in
         ["upstash", "Upstash ", " Upstash", "Upstash\n", "https://upstash.com", "Upstash,x"]
     {
-        vectors.add(format!("claims/iss {issuer:?}"), token(&current).claim("iss", issuer).token());
+        vectors
+            .add(format!("claims/iss {issuer:?}"), delivery(&current).claim("iss", issuer).token());
     }
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     let hashes = [
         ("of another body", "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=".to_owned()),
         ("padded twice", format!("{hash}==")),
-        ("cut", hash[..42].to_owned()),
-        ("and more", format!("{hash}A")),
+        ("truncated", hash[..42].to_owned()),
+        ("with a character appended", format!("{hash}A")),
         ("with stray bits", format!("{}R", &hash[..42])),
         ("in the standard alphabet", hash.replace('-', "+").replace('_', "/")),
         ("with a space", format!("{hash} ")),
         ("in hex", hex(b"xMty")),
     ];
     for (what, value) in hashes {
-        vectors
-            .add(format!("claims/body hash {what}"), token(&current).claim("body", value).token());
+        vectors.add(
+            format!("claims/body hash {what}"),
+            delivery(&current).claim("body", value).token(),
+        );
     }
-    let text = claims_of(&token(&current).token());
+    let text = claims_of(&delivery(&current).token());
     let header = br#"{"alg":"HS256","typ":"JWT"}"#;
     let raw = |claims: &str| current.sign_raw(header, claims.as_bytes());
     let twice = |claim: &str| text.replacen('{', &format!("{{{claim},"), 1);
@@ -181,16 +187,15 @@ fn claims(vectors: &mut Vectors) {
     vectors.add("claims/a list", raw("[]"));
     vectors.add("claims/null", raw("null"));
     vectors.add("claims/empty", raw(""));
-    vectors.add("claims/no JSON", raw("claims"));
-    vectors.add("claims/cut", raw(&text[..text.len() - 1]));
-    vectors.add("claims/and more", raw(&format!("{text}{{}}")));
+    vectors.add("claims/not JSON", raw("claims"));
+    vectors.add("claims/truncated", raw(&text[..text.len() - 1]));
+    vectors.add("claims/with trailing data", raw(&format!("{text}{{}}")));
     vectors.add("claims/not UTF-8", current.sign_raw(header, b"{\"sub\":\"\xFF\"}"));
-    // In a member that nobody looks at.
-    let ignored = [b"{\"region\":\"\xFF\",", &text.as_bytes()[1..]].concat();
-    vectors.add("claims/an ignored one not UTF-8", current.sign_raw(header, &ignored));
+    let unknown = [b"{\"region\":\"\xFF\",", &text.as_bytes()[1..]].concat();
+    vectors.add("claims/an unknown claim not UTF-8", current.sign_raw(header, &unknown));
     let not_utf8 = b"{\"alg\":\"HS256\",\"kid\":\"\xFF\"}";
     let in_header = current.sign_raw(not_utf8, text.as_bytes());
-    vectors.add("segments/header, an ignored member not UTF-8", in_header);
+    vectors.add("segments/header, an unknown member not UTF-8", in_header);
 }
 
 fn times(vectors: &mut Vectors) {
@@ -200,9 +205,9 @@ fn times(vectors: &mut Vectors) {
             let exp = NOW as i64 - tolerance as i64 + offset;
             let nbf = NOW as i64 + tolerance as i64 + offset;
             let name = format!("times/exp {offset:+} s from its limit, tolerance {tolerance} s");
-            vectors.add(name, token(&current).claim("exp", exp).token()).tolerance = tolerance;
+            vectors.add(name, delivery(&current).claim("exp", exp).token()).tolerance = tolerance;
             let name = format!("times/nbf {offset:+} s from its limit, tolerance {tolerance} s");
-            vectors.add(name, token(&current).claim("nbf", nbf).token()).tolerance = tolerance;
+            vectors.add(name, delivery(&current).claim("nbf", nbf).token()).tolerance = tolerance;
         }
     }
     let extremes = [
@@ -221,44 +226,44 @@ fn times(vectors: &mut Vectors) {
     for (what, value) in extremes {
         for claim in ["exp", "nbf"] {
             let name = format!("times/{claim} {what}");
-            vectors.add(name, token(&current).claim(claim, value.clone()).token());
+            vectors.add(name, delivery(&current).claim(claim, value.clone()).token());
         }
     }
     for offset in [-1_i64, 0, 150, 299, 300, 301, 86_400] {
-        let name = format!("times/{offset} s after it was made");
-        let made_with_nbf = token(&current).claim("nbf", NOW).token();
-        vectors.add(name, made_with_nbf).time = NOW.saturating_add_signed(offset);
+        let name = format!("times/{offset} s after it was issued");
+        let token = delivery(&current).claim("nbf", NOW).token();
+        vectors.add(name, token).time = NOW.saturating_add_signed(offset);
     }
 }
 
 fn segments(vectors: &mut Vectors) {
     let current = signer(CURRENT);
-    let good = token(&current).token();
-    let parts: Vec<&str> = good.split('.').collect();
+    let valid = delivery(&current).token();
+    let parts: Vec<&str> = valid.split('.').collect();
     let message = format!("{}.{}", parts[0], parts[1]);
-    type Spoil = fn(&str) -> String;
-    let spoilt: &[(&str, Spoil)] = &[
+    type Change = fn(&str) -> String;
+    let changes: &[(&str, Change)] = &[
         ("empty", |_| String::new()),
-        ("cut in front", |part| part[1..].into()),
-        ("cut at the end", |part| part[..part.len() - 1].into()),
+        ("without its first character", |part| part[1..].into()),
+        ("without its last character", |part| part[..part.len() - 1].into()),
         ("padded", |part| format!("{part}=")),
         ("padded twice", |part| format!("{part}==")),
-        ("doubled", |part| format!("{part}{part}")),
+        ("repeated", |part| format!("{part}{part}")),
         ("with stray bits", stray_bits),
         ("with a space before", |part| format!(" {part}")),
         ("with a space after", |part| format!("{part} ")),
         ("with a line break after", |part| format!("{part}\n")),
         ("with a space inside", |part| format!("{} {}", &part[..9], &part[9..])),
         ("with a plus sign", |part| format!("+{}", &part[1..])),
-        ("with a character that is none", |part| format!("{}!", &part[..part.len() - 1])),
+        ("with a character outside the alphabet", |part| format!("{}!", &part[..part.len() - 1])),
         ("with a NUL", |part| format!("{part}\0")),
     ];
     for (index, segment) in ["header", "claims", "signature"].into_iter().enumerate() {
-        for (what, spoil) in spoilt {
+        for (what, change) in changes {
             let mut changed: Vec<String> = parts.iter().map(|&part| part.into()).collect();
-            changed[index] = spoil(&changed[index]);
+            changed[index] = change(&changed[index]);
             vectors.add(format!("segments/{segment} {what}"), changed.join("."));
-            // Signed as it is, so that only the decoding can refuse it.
+            // With a valid MAC, so that the token fails at decoding or later.
             if index < 2 {
                 let signed = current.sign_segments(&changed[..2].join("."));
                 vectors.add(format!("segments/{segment} {what}, signed"), signed);
@@ -266,23 +271,23 @@ fn segments(vectors: &mut Vectors) {
         }
     }
     let whole = [
-        ("nothing", String::new()),
+        ("empty", String::new()),
         ("one segment", parts[0].into()),
         ("two segments", message.clone()),
-        ("four segments", format!("{good}.{}", parts[2])),
-        ("a dot before", format!(".{good}")),
-        ("a dot after", format!("{good}.")),
+        ("four segments", format!("{valid}.{}", parts[2])),
+        ("a dot before", format!(".{valid}")),
+        ("a dot after", format!("{valid}.")),
         ("dots only", "..".into()),
-        ("Bearer before", format!("Bearer {good}")),
-        ("in quotes", format!("\"{good}\"")),
-        ("twice, with a comma", format!("{good},{good}")),
+        ("Bearer before", format!("Bearer {valid}")),
+        ("in quotes", format!("\"{valid}\"")),
+        ("twice, with a comma", format!("{valid},{valid}")),
         ("claims and header swapped", format!("{}.{}.{}", parts[1], parts[0], parts[2])),
         (
             "signature of another token",
             format!("{message}.{}", signature_of(&current, "https://x.example")),
         ),
         ("signature of zeros", format!("{message}.{}", "A".repeat(43))),
-        ("in upper case", good.to_uppercase()),
+        ("in upper case", valid.to_uppercase()),
     ];
     for (what, changed) in whole {
         vectors.add(format!("segments/token: {what}"), changed);
@@ -294,8 +299,8 @@ fn signature_of(signer: &Signer, url: &str) -> String {
     token.rsplit('.').next().expect("a signature").into()
 }
 
-/// The same bytes for a lenient decoder: the bits after the last whole byte are not zero. A segment
-/// that ends on a whole byte has none and gets one more character.
+/// Sets a bit after the last whole byte, which a lenient decoder ignores. A segment that ends on a
+/// whole byte gets one more character instead.
 fn stray_bits(part: &str) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     if part.len().is_multiple_of(4) {
@@ -308,7 +313,7 @@ fn stray_bits(part: &str) -> String {
 
 fn algorithms(vectors: &mut Vectors) {
     let current = signer(CURRENT);
-    // All that are registered for signatures but HS256, one that is for keys, and other spellings.
+    // All registered signature algorithms but HS256, one for key encryption, and other spellings.
     for algorithm in [
         "none",
         "HS384",
@@ -342,8 +347,8 @@ fn algorithms(vectors: &mut Vectors) {
         "HS256,none",
     ] {
         let name = format!("algorithms/{algorithm:?} with an HMAC-SHA256");
-        vectors.add(name, token(&current).header("alg", algorithm).token());
-        let unsigned = token(&current).header("alg", algorithm).token();
+        vectors.add(name, delivery(&current).header("alg", algorithm).token());
+        let unsigned = delivery(&current).header("alg", algorithm).token();
         let unsigned = unsigned.rsplit_once('.').map(|(message, _)| format!("{message}."));
         vectors
             .add(format!("algorithms/{algorithm:?} unsigned"), unsigned.expect("three segments"));
@@ -356,18 +361,19 @@ fn algorithms(vectors: &mut Vectors) {
         ("an object", json!({})),
     ];
     for (what, algorithm) in others {
-        vectors.add(format!("algorithms/{what}"), token(&current).header("alg", algorithm).token());
+        vectors
+            .add(format!("algorithms/{what}"), delivery(&current).header("alg", algorithm).token());
     }
-    let claims = claims_of(&token(&current).token());
+    let claims = claims_of(&delivery(&current).token());
     let raw = |header: &str| current.sign_raw(header.as_bytes(), claims.as_bytes());
     vectors.add("algorithms/missing", raw(r#"{"typ":"JWT"}"#));
     vectors.add("algorithms/twice, the last HS256", raw(r#"{"alg":"none","alg":"HS256"}"#));
     vectors.add("algorithms/twice, the last none", raw(r#"{"alg":"HS256","alg":"none"}"#));
     vectors.add("algorithms/header a list", raw(r#"["HS256"]"#));
-    vectors.add("algorithms/header no JSON", raw("HS256"));
+    vectors.add("algorithms/header not JSON", raw("HS256"));
 
     let message = |algorithm: &str| {
-        let token = token(&current).header("alg", algorithm).token();
+        let token = delivery(&current).header("alg", algorithm).token();
         token.rsplit_once('.').expect("three segments").0.to_owned()
     };
     let (hs384, hs512) = (message("HS384"), message("HS512"));
@@ -381,62 +387,63 @@ fn algorithms(vectors: &mut Vectors) {
     let crits = [
         ("empty", json!([])),
         ("null", json!(null)),
-        ("a text", json!("b64")),
+        ("a string", json!("b64")),
         ("unknown", json!(["x-unknown"])),
         ("b64", json!(["b64"])),
         ("alg", json!(["alg"])),
     ];
     for (what, crit) in crits {
-        vectors.add(format!("crit/{what}"), token(&current).header("crit", crit).token());
+        vectors.add(format!("crit/{what}"), delivery(&current).header("crit", crit).token());
     }
-    let b64 = token(&current).header("crit", json!(["b64"])).header("b64", true).token();
+    let b64 = delivery(&current).header("crit", json!(["b64"])).header("b64", true).token();
     vectors.add("crit/b64 and b64 true", b64);
 }
 
 fn keys(vectors: &mut Vectors) {
-    let good = token(&signer(CURRENT)).token();
-    let with_next = token(&signer(NEXT)).token();
-    let strangers = token(&signer(STRANGER)).token();
-    vectors.add("keys/a stranger's", strangers.clone());
+    let with_current = delivery(&signer(CURRENT)).token();
+    let with_next = delivery(&signer(NEXT)).token();
+    let with_unknown = delivery(&signer(UNKNOWN)).token();
+    vectors.add("keys/unknown", with_unknown);
     let cases = [
-        ("swapped, signed with the current", &good, NEXT, CURRENT),
+        ("swapped, signed with the current", &with_current, NEXT, CURRENT),
         ("swapped, signed with the next", &with_next, NEXT, CURRENT),
-        ("rolled once", &with_next, NEXT, STRANGER),
-        ("rolled twice", &good, NEXT, STRANGER),
-        ("the same twice", &good, CURRENT, CURRENT),
-        ("two strangers", &good, STRANGER, STRANGER),
-        ("stranger and current", &good, STRANGER, CURRENT),
-        ("without its prefix", &good, &CURRENT[4..], NEXT),
-        ("cut", &good, &CURRENT[..CURRENT.len() - 1], NEXT),
+        ("rolled once", &with_next, NEXT, UNKNOWN),
+        ("rolled twice", &with_current, NEXT, UNKNOWN),
+        ("the same twice", &with_current, CURRENT, CURRENT),
+        ("two unknown keys", &with_current, UNKNOWN, UNKNOWN),
+        ("unknown and current", &with_current, UNKNOWN, CURRENT),
+        ("without its prefix", &with_current, &CURRENT[4..], NEXT),
+        ("truncated", &with_current, &CURRENT[..CURRENT.len() - 1], NEXT),
     ];
     for (what, token, current, next) in cases {
         let vector = vectors.add(format!("keys/{what}"), token.clone());
         (vector.current_key, vector.next_key) = (current.into(), next.into());
     }
-    for (what, key) in [("current", CURRENT), ("next", NEXT), ("stranger's", STRANGER)] {
-        vectors.add(format!("keys/expired, {what}"), token(&signer(key)).claim("exp", NOW).token());
+    for (what, key) in [("current", CURRENT), ("next", NEXT), ("unknown", UNKNOWN)] {
+        vectors
+            .add(format!("keys/expired, {what}"), delivery(&signer(key)).claim("exp", NOW).token());
     }
 }
 
 fn bodies(vectors: &mut Vectors) {
-    let good = token(&signer(CURRENT)).token();
+    let valid = delivery(&signer(CURRENT)).token();
     for bit in (0..BODY.len() * 8).filter(|bit| bit % 8 < 4) {
         let mut body = BODY.to_vec();
         body[bit / 8] ^= 1 << (bit % 8);
-        vectors.add(format!("bodies/bit {bit} flipped"), good.clone()).body = hex(&body);
+        vectors.add(format!("bodies/bit {bit} flipped"), valid.clone()).body = hex(&body);
     }
     let others: [(&str, Vec<u8>); 8] = [
         ("empty", Vec::new()),
-        ("cut", BODY[..BODY.len() - 1].into()),
-        ("cut in front", BODY[1..].into()),
-        ("a line break more", [BODY, b"\n"].concat()),
-        ("a space more", [b" ", BODY].concat()),
-        ("a NUL more", [BODY, b"\0"].concat()),
+        ("truncated", BODY[..BODY.len() - 1].into()),
+        ("without its first byte", BODY[1..].into()),
+        ("with a line break appended", [BODY, b"\n"].concat()),
+        ("with a space prepended", [b" ", BODY].concat()),
+        ("with a NUL appended", [BODY, b"\0"].concat()),
         ("twice", [BODY, BODY].concat()),
-        ("written again", b"{\"image\":7}".into()),
+        ("serialized again", b"{\"image\":7}".into()),
     ];
     for (what, body) in others {
-        vectors.add(format!("bodies/{what}"), good.clone()).body = hex(&body);
+        vectors.add(format!("bodies/{what}"), valid.clone()).body = hex(&body);
     }
 }
 
@@ -459,7 +466,7 @@ fn urls(vectors: &mut Vectors) {
         ("case of the path", "https://api.example.com/A", "https://api.example.com/a"),
         ("dot segments", "https://api.example.com/b/../a", "https://api.example.com/a"),
         ("another path", "https://api.example.com/hooks", "https://api.example.com/hooks-admin"),
-        ("a path below", "https://api.example.com/hooks/admin", "https://api.example.com/hooks"),
+        ("a longer path", "https://api.example.com/hooks/admin", "https://api.example.com/hooks"),
         (
             "order of the query",
             "https://api.example.com/?a=1&b=2",
@@ -479,13 +486,17 @@ fn urls(vectors: &mut Vectors) {
         ("empty query after a path", "https://api.example.com/a/?", "https://api.example.com/a"),
         ("empty query and fragment", "https://api.example.com/a?#", "https://api.example.com/a"),
         ("query of a delimiter", "https://api.example.com/a?&", "https://api.example.com/a"),
-        ("user-info", "https://user@api.example.com/", "https://api.example.com/"),
+        ("user information", "https://user@api.example.com/", "https://api.example.com/"),
         ("host as prefix", "https://api.example.com.evil.org/", "https://api.example.com/"),
-        ("host as user-info", "https://api.example.com@evil.org/", "https://api.example.com/"),
-        ("unicode host as typed", "https://bücher.example/", "https://bücher.example/"),
+        (
+            "host as user information",
+            "https://api.example.com@evil.org/",
+            "https://api.example.com/",
+        ),
+        ("Unicode host, unchanged", "https://bücher.example/", "https://bücher.example/"),
         ("punycode", "https://bücher.example/", "https://xn--bcher-kva.example/"),
         ("IPv6", "http://[::1]:3000/a", "http://[::1]:3000/a"),
-        ("no URL", "queue:resize", "queue:resize"),
+        ("not a URL", "queue:resize", "queue:resize"),
         ("white space", " https://api.example.com/", "https://api.example.com/"),
     ];
     for (what, subject, url) in pairs {

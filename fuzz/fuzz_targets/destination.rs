@@ -1,4 +1,4 @@
-//! Where a request goes, as the `url` crate reads it.
+//! The destination of a request, as the `url` crate parses it.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -10,7 +10,7 @@ pub(crate) struct Destination {
     user_info: (String, Option<String>),
     host: Option<String>,
     port: Option<u16>,
-    /// Percent-decoded, without one slash at its end.
+    /// Percent-decoded, without a slash at its end.
     path: Vec<u8>,
     /// The values of each name.
     query: BTreeMap<String, Vec<String>>,
@@ -35,13 +35,13 @@ impl Destination {
     }
 }
 
-/// The `url` crate reads URLs as a browser does: it drops line breaks, and spaces at the ends, and a
-/// backslash is a slash to it. Here each stands for its encoding, as any character that no URL holds.
+/// Percent-encodes white space, control characters and backslashes. Like a browser, the `url` crate
+/// drops or replaces them, but to this crate they are equal to their encoding.
 fn with_encoded_typos(text: &str) -> String {
     let mut encoded = String::new();
     for character in text.chars() {
         if character <= ' ' || character == '\\' {
-            write!(encoded, "%{:02X}", u32::from(character)).expect("into a string");
+            write!(encoded, "%{:02X}", u32::from(character)).expect("writing to a string");
         } else {
             encoded.push(character);
         }

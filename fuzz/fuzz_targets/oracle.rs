@@ -1,5 +1,5 @@
-//! What holds of a delivery that was accepted, found out without the crate: with other parsers of
-//! JSON texts, URLs and base64.
+//! The rules that every accepted delivery keeps, checked independently of the crate, with other
+//! parsers of JSON, URLs and base64.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    pub(crate) fn assert_that_it_keeps_the_rules(&self) {
+    pub(crate) fn assert_rules(&self) {
         let header = members(self.header);
         assert_eq!(header.get("alg"), Some(&Value::from("HS256")));
         assert!(!header.contains_key("crit"));
@@ -38,19 +38,18 @@ impl Delivery<'_> {
             assert!(!is_after(not_before, self.now + self.tolerance), "not yet: {not_before}");
         }
 
-        let subject = claims.get("sub").and_then(Value::as_str).expect("`sub` is a text");
-        let expected = Destination::parse(self.url).expect("the operator's URL is one");
+        let subject = claims.get("sub").and_then(Value::as_str).expect("`sub` is a string");
+        let expected = Destination::parse(self.url).expect("the configured URL is valid");
         assert_eq!(Destination::parse(subject), Some(expected), "sub: {subject:?}");
 
         let hash = Sha256::digest(self.body);
         let hashes = [BASE64_URL_SAFE.encode(hash), BASE64_URL_SAFE_NO_PAD.encode(hash)];
-        let body = claims.get("body").and_then(Value::as_str).expect("`body` is a text");
+        let body = claims.get("body").and_then(Value::as_str).expect("`body` is a string");
         assert!(hashes.iter().any(|hash| hash == body), "body: {body:?}");
     }
 }
 
-/// The members of an object that decide anything. Others may be what `Value` cannot hold, such as
-/// 1e999.
+/// Parses the members of an object. Skips those that `Value` can't hold, such as 1e999.
 fn members(text: &[u8]) -> BTreeMap<String, Value> {
     let text = str::from_utf8(text).expect("JSON is UTF-8");
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).expect("an object");
@@ -62,7 +61,7 @@ fn is_after(date: &Value, seconds: i64) -> bool {
     match (date.as_i64(), date.as_u64()) {
         (Some(date), _) => date > seconds,
         (None, Some(_)) => true,
-        // Seconds of our days are exact in a float.
+        // `f64` holds present-day seconds exactly.
         (None, None) => date.as_f64().expect("a number") > seconds as f64,
     }
 }

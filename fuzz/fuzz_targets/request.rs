@@ -1,6 +1,6 @@
-//! A whole request through the layer: any signature header, path, and body in frames. Nothing
-//! panics, and the handler is reached only with a valid MAC and the signed body, and then the rules
-//! are kept.
+//! Sends a request with any signature header, path and body through the layer. The layer must not
+//! panic, and must call the inner service only with a valid MAC, the signed body and claims that
+//! keep the rules.
 #![no_main]
 
 mod destination;
@@ -32,12 +32,12 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 fn run<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("nothing here has to wait"),
+        Poll::Pending => panic!("no future here is ever pending"),
     }
 }
 
 fuzz_target!(|data: &[u8]| {
-    // How to sign, then `path|header or claims|body`.
+    // A byte for how to sign and the size of frames, then `path|header or claims|body`.
     let [mode, rest @ ..] = data else { return };
     let mut parts = rest.splitn(3, |&byte| byte == b'|');
     let (path, middle, body) = (
@@ -51,13 +51,13 @@ fuzz_target!(|data: &[u8]| {
     }
     let now = UNIX_EPOCH + Duration::from_secs(NOW);
 
-    let signer = Signer::new("sig_current").expect("a good key");
+    let signer = Signer::new("sig_current").expect("a valid key");
     let url = format!("https://api.example.com{path}");
-    let signed_well = mode % 4 == 0;
+    let is_valid = mode % 4 == 0;
     let signature = match mode % 4 {
         0 => signer.delivery(&url, body, now).token().into_bytes(),
-        1 => Signer::new("sig_stranger")
-            .expect("a good key")
+        1 => Signer::new("sig_unknown")
+            .expect("a valid key")
             .delivery(&url, body, now)
             .token()
             .into_bytes(),
@@ -68,8 +68,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(signature) = HeaderValue::from_bytes(&signature) else { return };
     let signed_by_key = mode % 4 == 0 || mode % 4 == 2;
 
-    let keys = SigningKeys::new("sig_current", "sig_next").expect("good keys");
-    let base = PublicUrl::base("https://api.example.com").expect("a good base");
+    let keys = SigningKeys::new("sig_current", "sig_next").expect("valid keys");
+    let base = PublicUrl::base("https://api.example.com").expect("a valid base");
     let layer = QStashVerifyLayer::new(keys, base).clock(move || now).body_limit(4096);
     let expected = Bytes::copy_from_slice(body);
     let mut service =
@@ -78,7 +78,7 @@ fuzz_target!(|data: &[u8]| {
             async move {
                 CALLS.fetch_add(1, Ordering::Relaxed);
                 let got = request.into_body().collect().await.expect("infallible").to_bytes();
-                assert_eq!(got, expected, "the handler got another body");
+                assert_eq!(got, expected, "the inner service received another body");
                 Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
             }
         }));
@@ -94,18 +94,14 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(reached, response.status() == StatusCode::OK);
     assert_eq!(reached, response.extensions().get::<Rejection>().is_none());
     assert!(signed_by_key || !reached, "accepted without a valid MAC");
-    assert!(
-        !signed_well || reached || too_long || body.len() > 4096,
-        "a genuine delivery was rejected"
-    );
+    assert!(!is_valid || reached || too_long || body.len() > 4096, "a valid delivery was rejected");
     if reached && mode % 4 == 2 {
         let (url, now) = (&*url, NOW as i64);
-        Delivery { header: HEADER, claims: middle, url, body, now, tolerance: 0 }
-            .assert_that_it_keeps_the_rules();
+        Delivery { header: HEADER, claims: middle, url, body, now, tolerance: 0 }.assert_rules();
     }
 });
 
-/// A body in frames.
+/// A body of several frames.
 struct Frames(VecDeque<Bytes>);
 
 impl Body for Frames {

@@ -1,5 +1,6 @@
-//! Any two texts as `sub` and URL: nothing panics, the comparison is symmetric, a URL is the same
-//! however it is written, and what is the same goes to the same place for another parser too.
+//! Compares any two texts as `sub` and URL. The comparison must not panic, must be symmetric, must
+//! accept every equivalent spelling of a URL, and must accept only URLs that another parser finds
+//! equal too.
 #![no_main]
 
 mod destination;
@@ -11,17 +12,19 @@ use libfuzzer_sys::fuzz_target;
 use tower_qstash::{PublicUrl, Signer, SigningKeys, Verifier};
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
-    Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("good keys"))
+    Verifier::new(SigningKeys::new("sig_current", "sig_next").expect("valid keys"))
 });
-static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new("sig_current").expect("a good key"));
+static SIGNER: LazyLock<Signer> =
+    LazyLock::new(|| Signer::new("sig_current").expect("a valid key"));
 
-fn same(subject: &str, url: &str) -> bool {
+/// Returns whether a token for `subject` is accepted at `url`.
+fn is_equivalent(subject: &str, url: &str) -> bool {
     let token = SIGNER.delivery(subject, b"", UNIX_EPOCH).token();
     token.len() <= 8192 && VERIFIER.verify(&token, url, b"", UNIX_EPOCH).is_ok()
 }
 
-/// The same URL, written as differently as RFC 3986 §6.2.2 lets one.
-fn rewritten(url: &str) -> Option<String> {
+/// Spells a URL as differently as RFC 3986 §6.2.2 allows.
+fn respelled(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let host = authority.rfind('@').map_or(0, |at| at + 1);
@@ -29,9 +32,9 @@ fn rewritten(url: &str) -> Option<String> {
     let mut url = scheme.to_ascii_uppercase() + "://" + user_info;
     url += &host_and_port.to_ascii_uppercase();
     for character in rest.chars() {
-        // Not what could be a hex digit of an encoded byte.
+        // Leave characters that may be the hex digits of an encoded byte.
         if matches!(character, 'g'..='z' | 'G'..='Z' | '-' | '.' | '_' | '~') {
-            write!(url, "%{:02x}", u32::from(character)).expect("into a string");
+            write!(url, "%{:02x}", u32::from(character)).expect("writing to a string");
         } else {
             url.push(character);
         }
@@ -42,20 +45,20 @@ fn rewritten(url: &str) -> Option<String> {
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let (a, b) = text.split_once('|').unwrap_or((&text, &text));
-    // Six times as long when JSON escapes it; the token must stay below its limit.
+    // JSON escapes may make the text six times as long, and the token must not exceed its limit.
     if a.len().max(b.len()) > 600 {
         return;
     }
     for url in [a, b] {
-        assert!(same(url, url), "a URL is the same as itself");
+        assert!(is_equivalent(url, url), "a URL is equivalent to itself");
         if PublicUrl::exact(url).is_ok() {
-            let rewritten = rewritten(url).expect("it has a scheme");
-            assert!(same(&rewritten, url), "the same URL as {rewritten:?}");
+            let respelled = respelled(url).expect("a URL with a scheme");
+            assert!(is_equivalent(&respelled, url), "equivalent to {respelled:?}");
         }
     }
-    let verdict = same(a, b);
-    assert_eq!(verdict, same(b, a), "symmetric");
+    let verdict = is_equivalent(a, b);
+    assert_eq!(verdict, is_equivalent(b, a), "equivalence is symmetric");
     if let (true, Some(a), Some(b)) = (verdict, Destination::parse(a), Destination::parse(b)) {
-        assert_eq!(a, b, "the same destination, but not to another parser");
+        assert_eq!(a, b, "equivalent, but not to another parser");
     }
 });

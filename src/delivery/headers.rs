@@ -6,9 +6,9 @@ use http::HeaderMap;
 
 /// Delivery metadata from headers. **None of it is signed.**
 ///
-/// Treat it as untrusted input: whoever can present a token can send any headers with it. It is good
-/// for logs, for ordering, and to tell a first attempt from a fifth; never to decide who may do what,
-/// or which keys to trust.
+/// Treat it as untrusted input: a client with a token can send any headers with it. Use it for logs,
+/// for ordering, and to distinguish a first attempt from a fifth; never to decide who may do what, or
+/// which keys to trust.
 ///
 /// A header that is missing, repeated or malformed is `None`.
 ///

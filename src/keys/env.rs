@@ -180,9 +180,12 @@ mod tests {
     #[test]
     fn a_variable_that_is_not_unicode_is_refused() {
         use std::os::unix::ffi::OsStringExt;
-        let bad = OsString::from_vec(b"sig_\xFF".to_vec());
-        let variables =
-            [(CURRENT.into(), bad.clone()), (NEXT.into(), "sig_b".into()), (bad.clone(), bad)];
+        let invalid = OsString::from_vec(b"sig_\xFF".to_vec());
+        let variables = [
+            (CURRENT.into(), invalid.clone()),
+            (NEXT.into(), "sig_b".into()),
+            (invalid.clone(), invalid),
+        ];
         let error = SigningKeys::from_variables(variables).unwrap_err();
         assert_eq!((error.name.as_str(), error.problem), (CURRENT, Problem::NotUnicode));
     }

@@ -210,7 +210,7 @@ impl Timer {
         if timeout.is_zero() || tokio::runtime::Handle::try_current().is_err() {
             return Self(None);
         }
-        // Only tokio's panic tells that a runtime was built without `enable_time`.
+        // A runtime that was built without `enable_time` panics here, and can't be asked before.
         Self(std::panic::catch_unwind(|| Box::pin(tokio::time::sleep(timeout))).ok())
     }
 

@@ -11,9 +11,14 @@ use http::{HeaderMap, HeaderName, Response, request::Parts};
 
 use super::{rejection::Rejection, trace::Tracing};
 use crate::{
+    delivery::single_value,
     keys::SigningKeysHandle,
     public_url::{Comparison, PublicUrl},
-    verify::{BodyVerifier, SignedToken, Token, VerifyError, verify_claims},
+    replay::{
+        ReplayGuard,
+        guard::{Delivery, Reserving},
+    },
+    verify::{BodyVerifier, Claims, SignedToken, Token, VerifyError, mac_prefix, verify_claims},
 };
 
 const SIGNATURE: HeaderName = HeaderName::from_static("upstash-signature");
@@ -30,6 +35,7 @@ pub(super) struct Config {
     pub(super) drain_timeout: Duration,
     pub(super) clock: Arc<Clock>,
     pub(super) rejection_response: Arc<RejectionResponse>,
+    pub(super) replay_guard: Option<ReplayGuard>,
     pub(super) tracing: Tracing,
 }
 
@@ -82,6 +88,28 @@ impl Config {
         })
     }
 
+    /// Reserves the token of a verified delivery, if there is a guard.
+    pub(super) fn reserve(
+        &self,
+        parts: &Parts,
+        claims: &Claims,
+        body_hash: &[u8; 32],
+    ) -> Option<Reserving> {
+        let guard = self.replay_guard.as_ref()?;
+        // Decoded once more, and only with a guard, so that the response future stays as small without.
+        let mac = signature(&parts.headers).ok().and_then(mac_prefix).expect("verified before");
+        Some(guard.reserve(&Delivery {
+            mac,
+            now: (self.clock)().into(),
+            expires_at: claims.expires_at(),
+            issued_at: claims.issued_at(),
+            tolerance: self.clock_tolerance,
+            message_id: single_value(&parts.headers, "upstash-message-id").map(str::as_bytes),
+            subject: claims.subject(),
+            body_hash,
+        }))
+    }
+
     pub(super) fn respond(&self, rejection: Rejection) -> Response<Bytes> {
         let mut response = (self.rejection_response)(&rejection);
         if response.status().is_success() {
@@ -100,6 +128,7 @@ impl fmt::Debug for Config {
             .field("body_limit", &self.body_limit)
             .field("drain_limit", &self.drain_limit)
             .field("drain_timeout", &self.drain_timeout)
+            .field("replay_guard", &self.replay_guard)
             .finish_non_exhaustive()
     }
 }

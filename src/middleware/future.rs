@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::{
     body_buffer::{BodyBuffer, Discard},
     config::Config,
+    guarded::Guarded,
     rejection::Rejection,
     response_body::ResponseBody,
 };
@@ -32,16 +33,17 @@ pin_project! {
         #[pin]
         body: Option<B>,
         #[pin]
-        state: State<S, S::Future>,
+        state: State<S, S::Future, Guarded<S, B>>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, F> {
+    enum State<S, F, G> {
         Reading { reading: Option<Reading<S>> },
         Rejecting { rejecting: Option<Rejecting> },
         Calling { #[pin] future: F },
+        Guarded { guarded: Pin<Box<G>> },
     }
 }
 
@@ -106,10 +108,11 @@ where
                     let body = this.body.as_mut().as_pin_mut().expect("kept while it is read");
                     let read = ready!(buffer.poll_read(body, cx, verifier));
                     let reading = reading.take().expect("polled above");
-                    match reading.finish(read, this.body.as_mut()) {
-                        Ok((mut service, request)) => {
+                    match reading.verify_body(read, this.body.as_mut()) {
+                        Ok(Verified::Call(mut service, request)) => {
                             State::Calling { future: service.call(request) }
                         }
+                        Ok(Verified::Guard(guarded)) => State::Guarded { guarded },
                         Err(rejecting) => State::Rejecting { rejecting: Some(rejecting) },
                     }
                 }
@@ -128,27 +131,52 @@ where
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
+                StateProjection::Guarded { guarded } => return guarded.as_mut().poll(cx),
             };
             this.state.set(next);
         }
     }
 }
 
+/// A verified request, and the service that was polled ready for it.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
+enum Verified<S, B>
+where
+    S: Service<Request<B>>,
+{
+    Call(S, Request<B>),
+    Guard(Pin<Box<Guarded<S, B>>>),
+}
+
 impl<S> Reading<S> {
-    /// Ends reading: with the inner service and its request, or with a rejection.
-    fn finish<B: RequestBody>(
+    /// Ends reading: with a verified request or with a rejection.
+    fn verify_body<B: RequestBody>(
         self,
         read: Result<(), Rejection>,
         mut body: Pin<&mut Option<B>>,
-    ) -> Result<(S, Request<B>), Rejecting> {
+    ) -> Result<Verified<S, B>, Rejecting>
+    where
+        S: Service<Request<B>>,
+    {
         let Self { mut parts, buffer, verifier, service, config } = self;
+        let body_bytes = buffer.len();
+        let body_hash = config.replay_guard.as_ref().map(|_| verifier.expected_hash());
         match read.and_then(|()| verifier.finish().map_err(Rejection::Verification)) {
             Ok(claims) => {
-                config.tracing.accepted(&parts, &claims, buffer.len(), &*config.clock);
+                let reserving = body_hash.and_then(|hash| config.reserve(&parts, &claims, &hash));
                 parts.extensions.insert(claims);
                 let in_memory = body.get_mut().take().filter(|body| body.as_bytes().is_some());
                 let body = in_memory.unwrap_or_else(|| B::from_bytes(buffer.into_bytes()));
-                Ok((service, Request::from_parts(parts, body)))
+                let request = Request::from_parts(parts, body);
+                Ok(match reserving {
+                    None => {
+                        config.tracing.accepted(&request, body_bytes, &*config.clock);
+                        Verified::Call(service, request)
+                    }
+                    Some(reserving) => Verified::Guard(Box::pin(Guarded::new(
+                        reserving, service, request, body_bytes, config,
+                    ))),
+                })
             }
             Err(rejection) => {
                 if buffer.has_ended() {
@@ -180,6 +208,7 @@ where
             State::Reading { .. } => "Reading",
             State::Rejecting { .. } => "Rejecting",
             State::Calling { .. } => "Calling",
+            State::Guarded { .. } => "Guarded",
         };
         f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
     }

@@ -15,7 +15,7 @@ use super::{
     service::QStashVerify,
     trace::Tracing,
 };
-use crate::{keys::SigningKeysHandle, public_url::PublicUrl};
+use crate::{keys::SigningKeysHandle, public_url::PublicUrl, replay::ReplayGuard};
 
 const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
@@ -31,6 +31,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | [`drain_timeout`](Self::drain_timeout) | 2 s |
 /// | [`clock`](Self::clock) | [`SystemTime::now`] |
 /// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
+/// | [`replay_guard`](Self::replay_guard) | none |
 /// | [`log_query_values`](Self::log_query_values) | `false` |
 ///
 /// ```
@@ -52,7 +53,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | layer | where |
 /// |---|---|
 /// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
-/// | limits on concurrency | **inside**, see below |
+/// | limits on concurrency | **inside** |
 /// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
 /// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
 /// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as ever |
@@ -109,7 +110,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A plain hyper server gives a body that cannot be made again, `Incoming`; box it above:
+/// A plain hyper server has a body that can't be rebuilt, `Incoming`. Box it outside the layer:
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -161,11 +162,11 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok(()) }
 /// ```
 ///
-/// What cannot work:
+/// What can't work:
 ///
 /// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
 ///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
-/// - `BoxService` below, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
+/// - `BoxService` inside, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
 ///   between. It does not compile:
 ///
 /// ```compile_fail,E0277
@@ -202,6 +203,7 @@ impl QStashVerifyLayer {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             clock: Arc::new(system_clock),
             rejection_response: Arc::new(Rejection::response),
+            replay_guard: None,
             tracing: Tracing::default(),
         };
         Self { config: Arc::new(config) }
@@ -210,7 +212,7 @@ impl QStashVerifyLayer {
     /// Accepts deliveries of another account as well: signed with one of `keys` and published to
     /// `public_url`.
     ///
-    /// Each account's keys are bound to its own URL. Whoever owns a signing key can sign any URL, so
+    /// Each account's keys are bound to its own URL. The owner of a signing key can sign any URL, so
     /// a tenant whose keys were merely joined to yours, with
     /// [`SigningKeys::also`](crate::SigningKeys::also), could call every endpoint of the service.
     ///
@@ -313,6 +315,25 @@ impl QStashVerifyLayer {
         response: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         self.with(|config| config.rejection_response = Arc::new(response))
+    }
+
+    /// Sets a guard that lets each token through once. Defaults to none: a token can be used again
+    /// until it expires.
+    ///
+    /// The token is reserved once the body is verified, confirmed after a 2xx response, and released
+    /// after any other response, an error or a panic. See [`ReplayGuard`] for what it does in each case,
+    /// and [`ReplayResponse`](crate::ReplayResponse) for its responses.
+    ///
+    /// ```
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, ReplayGuard, SigningKeys};
+    ///
+    /// let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .replay_guard(ReplayGuard::in_memory());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replay_guard(self, guard: ReplayGuard) -> Self {
+        self.with(|config| config.replay_guard = Some(guard))
     }
 
     /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service

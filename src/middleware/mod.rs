@@ -9,7 +9,8 @@
 //! │                                                                            │
 //! │  valid ──▶ Reading ── valid ──▶ Calling ──▶ the inner service's response   │
 //! │            body_buffer.rs: read up to the limit, hash                      │
-//! │               │                                                            │
+//! │               │          └────▶ with a replay guard: guarded.rs             │
+//! │               │                 Reserving ──▶ Calling ──▶ Settling          │
 //! │               │ invalid                                                    │
 //! │               ▼                                                            │
 //! │  invalid ─▶ Rejecting ────────────────────▶ rejection.rs: the response     │
@@ -21,19 +22,21 @@
 //! Response<ResponseBody<_>>
 //! ```
 //!
-//! `layer.rs` is where it is configured, and `trace.rs` what it logs on the way. Everything that a
-//! request meets here lives in a module below, and none of those imports from here.
+//! `layer.rs` is where it is configured, and `trace.rs` is what it logs on the way. Whatever else a
+//! request meets lives in the other modules of the crate, none of which imports from here.
 
 mod body_buffer;
 mod config;
 mod future;
+mod guarded;
 mod layer;
 mod rejection;
+mod replay_response;
 mod response_body;
 mod service;
 mod trace;
 
 pub use self::{
     future::ResponseFuture, layer::QStashVerifyLayer, rejection::Rejection,
-    response_body::ResponseBody, service::QStashVerify,
+    replay_response::ReplayResponse, response_body::ResponseBody, service::QStashVerify,
 };

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use http::request::Parts;
+use http::{Request, request::Parts};
 
-use super::rejection::Rejection;
-use crate::verify::Claims;
+use super::{rejection::Rejection, replay_response::ReplayResponse};
+use crate::replay::{BoxError, guard::Known};
 
 #[cfg(feature = "tracing")]
 pub(super) use self::enabled::Tracing;
@@ -19,9 +19,17 @@ pub(super) struct Tracing(());
 impl Tracing {
     pub(super) fn log_query_values(&mut self, _: bool) {}
 
-    pub(super) fn accepted(&self, _: &Parts, _: &Claims, _: usize, _: &dyn Fn() -> SystemTime) {}
+    pub(super) fn accepted<B>(&self, _: &Request<B>, _: usize, _: &dyn Fn() -> SystemTime) {}
 
     pub(super) fn rejected(&self, _: &Parts, _: &Rejection) {}
+
+    pub(super) fn replayed<B>(&self, _: &Request<B>, _: ReplayResponse, _: Known) {}
+
+    pub(super) fn unguarded<B>(&self, _: &Request<B>, _: &BoxError) {}
+
+    pub(super) fn store_unavailable<B>(&self, _: &Request<B>, _: ReplayResponse, _: &BoxError) {}
+
+    pub(super) fn settling_failed(&self, _: &BoxError) {}
 }
 
 #[cfg(feature = "tracing")]
@@ -32,12 +40,14 @@ mod enabled {
         time::Duration,
     };
 
-    use super::{Claims, Parts, Rejection, SystemTime};
+    use http::HeaderMap;
+
+    use super::{BoxError, Known, Parts, Rejection, ReplayResponse, Request, SystemTime};
     use crate::{
         delivery,
         public_url::logged_path,
         url::{RedactedUrl, truncate},
-        verify::VerifyError,
+        verify::{Claims, VerifyError},
     };
 
     /// The value of `messaging.system`. OpenTelemetry has no well-known one for QStash.
@@ -54,23 +64,23 @@ mod enabled {
             self.log_query_values = log;
         }
 
-        pub(in crate::middleware) fn accepted(
+        pub(in crate::middleware) fn accepted<B>(
             &self,
-            parts: &Parts,
-            claims: &Claims,
+            request: &Request<B>,
             body_bytes: usize,
             clock: &dyn Fn() -> SystemTime,
         ) {
+            let claims = claims(request);
             tracing::debug!(
                 target: "tower_qstash",
                 key = claims.key_label(),
                 jti = claims.jwt_id().map(truncate),
                 sub = truncate(&self.subject(claims)),
-                message_id = message_id(parts),
+                message_id = message_id(request.headers()),
                 body_bytes,
                 messaging.system = SYSTEM,
                 messaging.destination.name = truncate(&self.subject(claims)),
-                messaging.message.id = message_id(parts),
+                messaging.message.id = message_id(request.headers()),
                 messaging.message.body.size = body_bytes,
                 "accepted a QStash delivery"
             );
@@ -81,9 +91,9 @@ mod enabled {
                     target: "tower_qstash",
                     key = claims.key_label(),
                     jti = claims.jwt_id().map(truncate),
-                    message_id = message_id(parts),
+                    message_id = message_id(request.headers()),
                     messaging.system = SYSTEM,
-                    messaging.message.id = message_id(parts),
+                    messaging.message.id = message_id(request.headers()),
                     "the signing keys were rolled: QStash now signs with the next key; configure the two keys that \
                      the QStash console shows before they are rolled again, or every delivery will be rejected"
                 );
@@ -114,7 +124,7 @@ mod enabled {
                 }
                 _ => (None, None),
             };
-            let (sub, message_id) = (sub.as_deref().map(truncate), message_id(parts));
+            let sub = sub.as_deref().map(truncate);
             tracing::warn!(
                 target: "tower_qstash",
                 code = rejection.code(),
@@ -123,10 +133,10 @@ mod enabled {
                 path,
                 sub,
                 expected_url = expected.as_deref().map(truncate),
-                message_id,
+                message_id = message_id(&parts.headers),
                 messaging.system = SYSTEM,
                 messaging.destination.name = sub,
-                messaging.message.id = message_id,
+                messaging.message.id = message_id(&parts.headers),
                 "rejected a QStash delivery"
             );
         }
@@ -135,13 +145,81 @@ mod enabled {
             self.format(&RedactedUrl::new(claims.subject()))
         }
 
+        /// A token, or a message, that arrives once more.
+        pub(in crate::middleware) fn replayed<B>(
+            &self,
+            request: &Request<B>,
+            response: ReplayResponse,
+            known: Known,
+        ) {
+            let claims = claims(request);
+            let known_by = match known {
+                Known::Token => "token",
+                Known::Message => "message",
+            };
+            tracing::warn!(
+                target: "tower_qstash",
+                code = response.code(),
+                known_by,
+                jti = claims.jwt_id().map(truncate),
+                sub = truncate(&self.subject(claims)),
+                message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.destination.name = truncate(&self.subject(claims)),
+                messaging.message.id = message_id(request.headers()),
+                "a QStash delivery arrived again, and was not processed again"
+            );
+        }
+
+        pub(in crate::middleware) fn unguarded<B>(&self, request: &Request<B>, error: &BoxError) {
+            tracing::warn!(
+                target: "tower_qstash",
+                error = %error,
+                jti = claims(request).jwt_id().map(truncate),
+                message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.message.id = message_id(request.headers()),
+                "the replay guard's store is unavailable: a QStash delivery is processed without the guard"
+            );
+        }
+
+        pub(in crate::middleware) fn store_unavailable<B>(
+            &self,
+            request: &Request<B>,
+            response: ReplayResponse,
+            error: &BoxError,
+        ) {
+            tracing::error!(
+                target: "tower_qstash",
+                code = response.code(),
+                error = %error,
+                jti = claims(request).jwt_id().map(truncate),
+                message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.message.id = message_id(request.headers()),
+                "the replay guard's store is unavailable: a QStash delivery is left to a retry"
+            );
+        }
+
+        pub(in crate::middleware) fn settling_failed(&self, error: &BoxError) {
+            tracing::error!(
+                target: "tower_qstash",
+                error = %error,
+                "the replay guard could not confirm or release a token, which stays in flight until it expires"
+            );
+        }
+
         fn format(&self, url: &RedactedUrl) -> String {
             if self.log_query_values { url.with_query_values() } else { url.to_string() }
         }
     }
 
-    fn message_id(parts: &Parts) -> Option<&str> {
-        delivery::single_value(&parts.headers, "upstash-message-id").map(truncate)
+    fn claims<B>(request: &Request<B>) -> &Claims {
+        request.extensions().get().expect("inserted once verified")
+    }
+
+    fn message_id(headers: &HeaderMap) -> Option<&str> {
+        delivery::single_value(headers, "upstash-message-id").map(truncate)
     }
 
     /// When each next key was last warned of. A minute's silence keeps the rest of the log readable.

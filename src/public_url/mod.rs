@@ -19,12 +19,12 @@ use crate::url::{RedactedUrl, RequestPath, Url, is_equivalent, is_equivalent_que
 /// The URL, or URLs, that messages for this service are published to.
 ///
 /// The claim `sub` of every delivery is compared with it. It can't be derived from the request,
-/// because the sender controls `Host`: whoever receives one delivery of your account could send it
-/// on to your other endpoints.
+/// because the sender controls `Host`: anyone who receives one delivery of your account could replay
+/// it at your other endpoints.
 ///
 /// | constructor | the URL | compared with the request |
 /// |---|---|---|
-/// | [`base`](Self::base) | an origin, and the request's path and query below it | path and query |
+/// | [`base`](Self::base) | an origin, joined with the request's path and query | path and query |
 /// | [`exact`](Self::exact) | one URL | **the query only: any path of the layer is accepted** |
 #[cfg_attr(
     feature = "lambda_http",
@@ -148,8 +148,8 @@ impl PublicUrl {
 
     /// Computes the URL with a closure, for setups that the other constructors don't cover.
     ///
-    /// `None` means that the URL can't be told, and rejects the delivery with 500. Trust only what
-    /// your own proxy wrote into the request: whoever receives one delivery of your account can send
+    /// `None` means that the request doesn't determine the URL, and rejects the delivery with 500. Trust only what
+    /// your own proxy wrote into the request: anyone who receives one delivery of your account can send
     /// it on with a `Host` or `X-Forwarded-Host` of their own.
     ///
     /// ```
@@ -167,8 +167,8 @@ impl PublicUrl {
 
     /// **Dangerous.** Accepts a message published to any URL.
     ///
-    /// Whoever receives one delivery of your account, at whatever endpoint, can send it to this
-    /// one within its five minutes.
+    /// Anyone who receives one delivery of your account, at any endpoint, can replay it at this one
+    /// within its five minutes.
     pub fn dangerous_unchecked() -> Self {
         Source::Unchecked.into()
     }

@@ -26,9 +26,9 @@ pub(super) fn keeps_path(parts: &Parts) -> bool {
     if !crate::lambda_http::is_path_of_event(router_path, parts) {
         return false;
     }
-    // A nest strips the start of the path, and leaves a slash where nothing remains.
-    let inner_path = parts.uri.path();
-    inner_path == "/" || router_path.ends_with(inner_path)
+    // A nest strips the start of the path, and leaves a slash where nothing remains. One slash at the
+    // end doesn't count, as everywhere.
+    without_end_slash(router_path).ends_with(without_end_slash(parts.uri.path()))
 }
 
 /// Whether the inner service will see one query, wherever it looks.
@@ -47,4 +47,8 @@ fn router_path(parts: &Parts) -> &str {
         return original.path();
     }
     parts.uri.path()
+}
+
+fn without_end_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }

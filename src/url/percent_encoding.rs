@@ -3,8 +3,8 @@
 /// Whether two queries are the same text, or have the same names with the same values. The order
 /// counts only among the values of one name.
 pub(crate) fn is_equivalent_query(a: &str, b: &str) -> bool {
-    // Counting is cheap. Decoding and sorting is not, and whoever holds a token can send any query
-    // with it; the length of a token bounds how many pieces its own query has.
+    // Counting is cheap. Decoding and sorting is not, and a token's holder can send any query with
+    // it; the length of a token bounds how many pieces its own query has.
     a == b || pieces(a).count() == pieces(b).count() && sorted_pairs(a) == sorted_pairs(b)
 }
 

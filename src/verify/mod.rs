@@ -2,8 +2,9 @@
 //!
 //! Nothing here knows HTTP, Tower, a clock or the environment.
 //!
-//! What runs once for each token is `#[inline]`: modules are compiled apart, and a verification with a
-//! body of 256 B takes 40 ns less of 714 where they are merged again.
+//! What runs once for each token is `#[inline]`, since modules are compiled apart: a verification with a
+//! body of 256 B takes 184 instructions fewer of the 4,472 that it takes beside hashing
+//! (`scripts/instructions`; so the other figures in these modules).
 
 mod base64url;
 mod body;
@@ -20,7 +21,7 @@ pub use self::{
 };
 pub(crate) use self::{
     claims::verify_claims,
-    token::{SignedToken, Token},
+    token::{SignedToken, Token, mac_prefix},
 };
 use crate::{
     keys::SigningKeys,
@@ -137,7 +138,6 @@ impl Verifier {
     /// - claims that break a rule: [`IssuerMismatch`](VerifyError::IssuerMismatch),
     ///   [`SubjectMismatch`](VerifyError::SubjectMismatch),
     ///   [`NotYetValid`](VerifyError::NotYetValid), [`Expired`](VerifyError::Expired).
-    #[inline]
     pub fn verify_token(
         &self,
         token: &str,

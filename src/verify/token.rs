@@ -31,7 +31,7 @@ pub(crate) struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Splits a token. `keys` tells how many keys it will be checked with.
+    /// Splits a token. `keys` returns the number of keys that it will be checked with.
     #[inline]
     pub(crate) fn parse(text: &'a str, keys: impl FnOnce() -> usize) -> Result<Self, VerifyError> {
         if text.len() > MAX_LENGTH_FOR_MANY_KEYS {
@@ -71,12 +71,19 @@ impl SignedToken<'_, '_> {
         buffer: &'b mut Buffer,
     ) -> Result<&'b [u8], VerifyError> {
         let invalid = |segment| VerifyError::InvalidEncoding { segment };
-        // 20 ns less than parsing it.
+        // 2,067 instructions fewer than parsing it.
         if self.header != CANONICAL_HEADER {
             check_header(buffer.decode(self.header).ok_or(invalid("header"))?)?;
         }
         buffer.decode(self.claims).ok_or(invalid("claims"))
     }
+}
+
+/// Returns the first 16 bytes of a token's MAC, which tell it from every other token. `None` for a text
+/// that is no token.
+pub(crate) fn mac_prefix(token: &str) -> Option<[u8; 16]> {
+    let (_, _, _, signature) = split(token)?;
+    base64url::decode_32(signature)?.first_chunk().copied()
 }
 
 /// Splits a token into `header.claims`, `header`, `claims` and `signature`.
@@ -89,7 +96,7 @@ fn split(token: &str) -> Option<(&str, &str, &str, &str)> {
 }
 
 /// The members of the JOSE header that are checked. `typ` is not: RFC 7519 §5.1 leaves it to the
-/// application, and whoever could change it could change everything.
+/// application, and a client that could change it could change everything.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]

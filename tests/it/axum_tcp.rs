@@ -1,4 +1,4 @@
-//! An axum receiver over real TCP: HTTP/1.1 and HTTP/2, bodies as they come on the wire.
+//! An axum receiver over TCP, with HTTP/1.1 and HTTP/2.
 
 use std::{
     net::SocketAddr,
@@ -19,15 +19,17 @@ use tokio::{
 };
 use tower_qstash::QStashVerifyLayer;
 
-use crate::{
-    process::in_time,
-    support::{BASE, current, layer, next, now, stranger},
+use crate::support::{
+    URL,
+    deliveries::{forged_token, token},
+    futures::with_timeout,
+    layer, next, now,
 };
 
 const LIMIT: usize = 1024 * 1024;
-const DRAIN: usize = 64 * 1024;
+const DRAIN_LIMIT: usize = 64 * 1024;
 
-/// A receiver that echoes bodies and counts the calls of its handler.
+/// Echoes bodies and counts the calls of its handler.
 struct Receiver {
     address: SocketAddr,
     calls: Arc<AtomicUsize>,
@@ -62,43 +64,43 @@ impl Receiver {
         }
     }
 
-    /// An HTTP/2 connection by prior knowledge.
+    /// Connects with HTTP/2, by prior knowledge.
     async fn http_2(&self) -> SendRequest<Full<Bytes>> {
         let stream = TcpStream::connect(self.address).await.expect("the receiver is up");
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = in_time(handshake).await.expect("HTTP/2");
+        let (sender, connection) = with_timeout(handshake).await.expect("HTTP/2");
         tokio::spawn(connection);
         sender
     }
 }
 
-/// One HTTP/1.1 connection, written and read by hand.
+/// An HTTP/1.1 connection that sends bytes and reads responses.
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
-struct Answer {
+struct Response {
     status: u16,
     body: Vec<u8>,
 }
 
 impl Connection {
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        in_time(self.stream.write_all(bytes.as_ref())).await.expect("the receiver reads");
+        with_timeout(self.stream.write_all(bytes.as_ref())).await.expect("the receiver reads");
     }
 
-    /// The next answer on this connection.
-    async fn answer(&mut self) -> Answer {
-        self.try_answer().await.expect("an answer before the end of the connection")
+    /// Reads the next response.
+    async fn response(&mut self) -> Response {
+        self.try_response().await.expect("a response before the connection ends")
     }
 
-    async fn try_answer(&mut self) -> Option<Answer> {
+    async fn try_response(&mut self) -> Option<Response> {
         loop {
             let end_of_head = self.read.windows(4).position(|window| window == b"\r\n\r\n");
             if let Some(end) = end_of_head {
                 let head = String::from_utf8(self.read[..end].to_vec())
-                    .expect("a text head")
+                    .expect("a UTF-8 head")
                     .to_lowercase();
                 let status = head[9..12].parse().expect("a status");
                 let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -106,11 +108,11 @@ impl Connection {
                 if self.read.len() >= end + 4 + length {
                     let body = self.read[end + 4..end + 4 + length].to_vec();
                     self.read.drain(..end + 4 + length);
-                    return Some(Answer { status, body });
+                    return Some(Response { status, body });
                 }
             }
             let mut buffer = [0; 64 * 1024];
-            match in_time(self.stream.read(&mut buffer)).await {
+            match with_timeout(self.stream.read(&mut buffer)).await {
                 Ok(0) | Err(_) => return None,
                 Ok(count) => self.read.extend_from_slice(&buffer[..count]),
             }
@@ -118,20 +120,12 @@ impl Connection {
     }
 }
 
-fn token(body: &[u8]) -> String {
-    current().delivery(&format!("{BASE}/hook"), body, now()).token()
+fn head(token: &str, headers: &str) -> String {
+    format!("POST /hook HTTP/1.1\r\nHost: 10.0.0.7\r\nUpstash-Signature: {token}\r\n{headers}\r\n")
 }
 
-fn forged(body: &[u8]) -> String {
-    stranger().delivery(&format!("{BASE}/hook"), body, now()).token()
-}
-
-fn head(signature: &str, more: &str) -> String {
-    format!("POST /hook HTTP/1.1\r\nHost: 10.0.0.7\r\nUpstash-Signature: {signature}\r\n{more}\r\n")
-}
-
-fn sized(signature: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = head(signature, &format!("Content-Length: {}\r\n", body.len())).into_bytes();
+fn with_length(token: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = head(token, &format!("Content-Length: {}\r\n", body.len())).into_bytes();
     request.extend_from_slice(body);
     request
 }
@@ -143,48 +137,48 @@ fn chunk(data: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// Bytes of every value, of a length that no frame divides.
+/// Creates a body with every byte value.
 fn binary(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 31 + index / 256) as u8).collect()
 }
 
 #[tokio::test]
-async fn genuine_and_rejected_deliveries_share_a_connection() {
+async fn connection_survives_rejected_deliveries() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     for round in 1..=20 {
         let body = binary(round * 97);
-        connection.send(sized(&token(&body), &body)).await;
-        let answer = connection.answer().await;
-        assert_eq!((answer.status, answer.body), (200, body.clone()));
-        connection.send(sized(&forged(&body), &body)).await;
-        assert_eq!(connection.answer().await.status, 400);
-        connection.send(sized(&token(b"another"), &body)).await;
-        assert_eq!(connection.answer().await.status, 400);
+        connection.send(with_length(&token(&body), &body)).await;
+        let response = connection.response().await;
+        assert_eq!((response.status, response.body), (200, body.clone()));
+        connection.send(with_length(&forged_token(&body), &body)).await;
+        assert_eq!(connection.response().await.status, 400);
+        connection.send(with_length(&token(b"another"), &body)).await;
+        assert_eq!(connection.response().await.status, 400);
         assert_eq!(receiver.calls(), round);
     }
 }
 
 #[tokio::test]
-async fn pipelined_deliveries_are_answered_in_order() {
+async fn pipelined_deliveries_get_responses_in_order() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     let mut all = Vec::new();
     for index in 0..10 {
         let body = binary(index);
-        all.extend(sized(&token(&body), &body));
-        all.extend(sized(&forged(&body), &body));
+        all.extend(with_length(&token(&body), &body));
+        all.extend(with_length(&forged_token(&body), &body));
     }
     connection.send(all).await;
     for index in 0..10 {
-        let answer = connection.answer().await;
-        assert_eq!((answer.status, answer.body), (200, binary(index)));
-        assert_eq!(connection.answer().await.status, 400);
+        let response = connection.response().await;
+        assert_eq!((response.status, response.body), (200, binary(index)));
+        assert_eq!(connection.response().await.status, 400);
     }
 }
 
 #[tokio::test]
-async fn chunked_bodies_arrive_byte_for_byte() {
+async fn chunked_body_arrives_unchanged() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     let body = binary(50_000);
@@ -193,35 +187,35 @@ async fn chunked_bodies_arrive_byte_for_byte() {
         for piece in body.chunks(size) {
             connection.send(chunk(piece)).await;
         }
-        // With a trailer, which is not signed and not handed on.
+        // The trailer is not signed, and not forwarded.
         connection.send("0\r\nX-Checksum: 1\r\n\r\n").await;
-        let answer = connection.answer().await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.body, body);
+        let response = connection.response().await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.body, body);
     }
     connection.send(head(&token(b""), "Transfer-Encoding: chunked\r\n")).await;
     connection.send("0\r\n\r\n").await;
-    assert_eq!(connection.answer().await.status, 200);
-    // No body at all, and no length: an empty one has a hash too.
+    assert_eq!(connection.response().await.status, 200);
+    // A request without a length has an empty body.
     connection.send(head(&token(b""), "")).await;
-    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(connection.response().await.status, 200);
 }
 
 #[tokio::test]
-async fn the_limit_is_413_whether_declared_or_streamed() {
+async fn declared_or_streamed_body_over_the_limit_is_413() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     let largest = binary(1024 * 1024);
-    connection.send(sized(&token(&largest), &largest)).await;
-    let answer = connection.answer().await;
-    assert_eq!((answer.status, answer.body == largest), (200, true));
+    connection.send(with_length(&token(&largest), &largest)).await;
+    let response = connection.response().await;
+    assert_eq!((response.status, response.body == largest), (200, true));
 
-    // Declared: with `Expect` the body need not even be sent.
+    // With `Expect: 100-continue`, the declared length alone is rejected.
     let too_large = binary(1024 * 1024 + 1);
     let mut connection = receiver.connect().await;
     let declared = format!("Content-Length: {}\r\nExpect: 100-continue\r\n", too_large.len());
     connection.send(head(&token(&too_large), &declared)).await;
-    assert_eq!(connection.answer().await.status, 413);
+    assert_eq!(connection.response().await.status, 413);
 
     let mut connection = receiver.connect().await;
     connection.send(head(&token(&too_large), "Transfer-Encoding: chunked\r\n")).await;
@@ -229,68 +223,68 @@ async fn the_limit_is_413_whether_declared_or_streamed() {
         connection.send(chunk(piece)).await;
     }
     connection.send("0\r\n\r\n").await;
-    assert_eq!(connection.answer().await.status, 413);
+    assert_eq!(connection.response().await.status, 413);
     assert_eq!(receiver.calls(), 1);
 }
 
 #[tokio::test]
-async fn who_expects_100_continue_is_told_at_once() {
+async fn expect_100_continue_is_rejected_before_the_body() {
     let receiver = Receiver::start(layer()).await;
     let expect = "Content-Length: 5\r\nExpect: 100-continue\r\n";
     let mut connection = receiver.connect().await;
-    connection.send(head(&forged(b"Hello"), expect)).await;
-    assert_eq!(connection.answer().await.status, 400);
+    connection.send(head(&forged_token(b"Hello"), expect)).await;
+    assert_eq!(connection.response().await.status, 400);
 
     let mut connection = receiver.connect().await;
     connection.send(head(&token(b"Hello"), expect)).await;
-    assert_eq!(connection.answer().await.status, 100);
+    assert_eq!(connection.response().await.status, 100);
     connection.send("Hello").await;
-    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(connection.response().await.status, 200);
     connection.send(head(&token(b"Hello"), expect)).await;
-    assert_eq!(connection.answer().await.status, 100);
+    assert_eq!(connection.response().await.status, 100);
     connection.send("Hallo").await;
-    assert_eq!(connection.answer().await.status, 400);
+    assert_eq!(connection.response().await.status, 400);
 
-    // Over the limit while it streams: asked for, so read on, and the connection lives.
-    let too_large = binary(LIMIT + DRAIN / 2);
+    // A body that was asked for is read on when it turns out too large, so the connection survives.
+    let too_large = binary(LIMIT + DRAIN_LIMIT / 2);
     let expect = "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n";
     let mut connection = receiver.connect().await;
     connection.send(head(&token(&too_large), expect)).await;
-    assert_eq!(connection.answer().await.status, 100);
+    assert_eq!(connection.response().await.status, 100);
     for piece in too_large.chunks(LIMIT / 8) {
         connection.send(chunk(piece)).await;
     }
     connection.send("0\r\n\r\n").await;
-    assert_eq!(connection.answer().await.status, 413);
-    connection.send(sized(&token(b"Hello"), b"Hello")).await;
-    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(connection.response().await.status, 413);
+    connection.send(with_length(&token(b"Hello"), b"Hello")).await;
+    assert_eq!(connection.response().await.status, 200);
     assert_eq!(receiver.calls(), 2);
 }
 
 #[tokio::test]
-async fn a_declared_body_over_the_limit_is_not_waited_for() {
+async fn declared_body_over_the_limit_is_not_awaited() {
     let too_large = binary(LIMIT + 1);
     let declared = head(&token(&too_large), &format!("Content-Length: {}\r\n", too_large.len()));
 
     let receiver = Receiver::start(layer().drain_limit(0)).await;
     let mut connection = receiver.connect().await;
     connection.send(&declared).await;
-    assert_eq!(connection.answer().await.status, 413, "answered without a byte of the body");
+    assert_eq!(connection.response().await.status, 413, "without reading the body");
 
-    // No more of it is waited for than is drained; nor is it where the head is forged.
+    // At most the drain limit is awaited, as for a forged token.
     let receiver = Receiver::start(layer()).await;
-    let forged = declared.replace(&token(&too_large), &forged(&too_large));
+    let forged = declared.replace(&token(&too_large), &forged_token(&too_large));
     for (head, status) in [(declared, 413), (forged, 400)] {
         let mut connection = receiver.connect().await;
         connection.send(head).await;
-        connection.send(&too_large[..DRAIN]).await;
-        assert_eq!(connection.answer().await.status, status);
+        connection.send(&too_large[..DRAIN_LIMIT]).await;
+        assert_eq!(connection.response().await.status, status);
     }
     assert_eq!(receiver.calls(), 0);
 }
 
 #[tokio::test]
-async fn a_streamed_body_is_refused_once_it_is_over_the_limit() {
+async fn streamed_body_is_rejected_once_over_the_limit() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     let too_large = binary(LIMIT + 1);
@@ -300,85 +294,85 @@ async fn a_streamed_body_is_refused_once_it_is_over_the_limit() {
     connection.send(head(&token(largest), chunked)).await;
     connection.send(chunk(largest)).await;
     connection.send("0\r\n\r\n").await;
-    let answer = connection.answer().await;
-    assert_eq!((answer.status, answer.body == largest), (200, true));
+    let response = connection.response().await;
+    assert_eq!((response.status, response.body == largest), (200, true));
 
-    // A byte too many, and the connection lives on.
+    // One byte over the limit, and the connection survives.
     connection.send(head(&token(&too_large), chunked)).await;
     connection.send([chunk(largest), chunk(one_more)].concat()).await;
     connection.send("0\r\n\r\n").await;
-    assert_eq!(connection.answer().await.status, 413);
-    connection.send(sized(&token(b"Hello"), b"Hello")).await;
-    assert_eq!(connection.answer().await.status, 200);
+    assert_eq!(connection.response().await.status, 413);
+    connection.send(with_length(&token(b"Hello"), b"Hello")).await;
+    assert_eq!(connection.response().await.status, 200);
 
-    // A body that never ends is answered all the same.
+    // A body that never ends gets its response too.
     connection.send(head(&token(&too_large), chunked)).await;
-    connection.send([chunk(largest), chunk(one_more), chunk(&largest[..DRAIN])].concat()).await;
-    assert_eq!(connection.answer().await.status, 413);
+    connection
+        .send([chunk(largest), chunk(one_more), chunk(&largest[..DRAIN_LIMIT])].concat())
+        .await;
+    assert_eq!(connection.response().await.status, 413);
     assert_eq!(receiver.calls(), 2);
 }
 
-/// The reason reaches the sender, and the connection lives on, where the body is within the drain
-/// limit.
 #[tokio::test]
-async fn a_rejected_body_is_read_so_that_the_reason_arrives() {
+async fn rejection_reaches_the_client_within_the_drain_limit() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
     let body = binary(64 * 1024);
     for _ in 0..3 {
-        connection.send(sized(&forged(&body), &body)).await;
-        let answer = connection.answer().await;
-        assert_eq!(answer.status, 400);
-        assert!(String::from_utf8(answer.body).unwrap().contains("no configured signing key"));
+        connection.send(with_length(&forged_token(&body), &body)).await;
+        let response = connection.response().await;
+        assert_eq!(response.status, 400);
+        assert!(String::from_utf8(response.body).unwrap().contains("no configured signing key"));
     }
-    connection.send(sized(&token(b"Hello"), b"Hello")).await;
-    assert_eq!(connection.answer().await.status, 200);
+    connection.send(with_length(&token(b"Hello"), b"Hello")).await;
+    assert_eq!(connection.response().await.status, 200);
 
     let receiver = Receiver::start(layer().drain_limit(0)).await;
     let mut connection = receiver.connect().await;
-    connection.send(head(&forged(&body), "Content-Length: 65536\r\n")).await;
-    assert_eq!(connection.answer().await.status, 400, "answered without a byte of the body");
+    connection.send(head(&forged_token(&body), "Content-Length: 65536\r\n")).await;
+    assert_eq!(connection.response().await.status, 400, "without reading the body");
 }
 
 #[tokio::test]
-async fn a_sender_that_hangs_up_harms_nobody() {
+async fn aborted_request_does_not_affect_the_next() {
     let receiver = Receiver::start(layer()).await;
     for (signature, framing, part) in [
         (token(b"Hello"), "Content-Length: 5\r\n", &b"Hel"[..]),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"3\r\nHel\r\n"),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"5\r\nHel"),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"zz\r\n"),
-        // All that was signed has come, and still it is not the end.
+        // Everything that was signed has arrived, but the body has not ended.
         (token(b"Hello"), "Content-Length: 6\r\n", b"Hello"),
         (token(b"Hello"), "Transfer-Encoding: chunked\r\n", b"5\r\nHello\r\n"),
         (token(b""), "Transfer-Encoding: chunked\r\n", b""),
-        (forged(b"Hello"), "Content-Length: 5\r\n", b"Hel"),
+        (forged_token(b"Hello"), "Content-Length: 5\r\n", b"Hel"),
     ] {
         let mut connection = receiver.connect().await;
         connection.send(head(&signature, framing)).await;
         connection.send(part).await;
-        connection.stream.shutdown().await.expect("half closed");
-        if let Some(answer) = connection.try_answer().await {
-            assert_eq!(answer.status, 400);
+        connection.stream.shutdown().await.expect("a half-closed connection");
+        if let Some(response) = connection.try_response().await {
+            assert_eq!(response.status, 400);
         }
         let mut next = receiver.connect().await;
         let before = receiver.calls();
-        next.send(sized(&token(b"Hello"), b"Hello")).await;
-        assert_eq!(next.answer().await.status, 200);
+        next.send(with_length(&token(b"Hello"), b"Hello")).await;
+        assert_eq!(next.response().await.status, 200);
         assert_eq!(receiver.calls(), before + 1);
     }
-    assert_eq!(receiver.calls(), 8, "only the whole ones");
+    assert_eq!(receiver.calls(), 8, "only the complete requests");
 }
 
 #[tokio::test]
-async fn bad_signature_headers_on_the_wire() {
+async fn invalid_signature_headers_are_rejected() {
     let receiver = Receiver::start(layer()).await;
     let mut connection = receiver.connect().await;
-    let good = token(b"Hello");
+    let valid = token(b"Hello");
     let cases: [(Vec<u8>, &str); 6] = [
         (b"X-Nothing: 1\r\n".to_vec(), "header is missing"),
         (
-            format!("Upstash-Signature: {good}\r\nupstash-signature: {good}\r\n").into(),
+            format!("Upstash-Signature: {valid}\r\nupstash-signature: {valid}\r\n").into(),
             "more than one",
         ),
         (b"Upstash-Signature:\r\n".to_vec(), "header is empty"),
@@ -390,18 +384,18 @@ async fn bad_signature_headers_on_the_wire() {
         connection.send("POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n").await;
         connection.send(header).await;
         connection.send("\r\nHello").await;
-        let answer = connection.answer().await;
-        let text = String::from_utf8(answer.body).unwrap();
-        assert!(answer.status == 400 && text.contains(reason), "{reason}: {text}");
+        let response = connection.response().await;
+        let text = String::from_utf8(response.body).unwrap();
+        assert!(response.status == 400 && text.contains(reason), "{reason}: {text}");
     }
     // White space around a header's value is not part of it (RFC 9110 §5.5).
-    connection.send(format!("POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nUPSTASH-SIGNATURE: \t {good} \r\n\r\nHello")).await;
-    assert_eq!(connection.answer().await.status, 200);
+    connection.send(format!("POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nUPSTASH-SIGNATURE: \t {valid} \r\n\r\nHello")).await;
+    assert_eq!(connection.response().await.status, 200);
     assert_eq!(receiver.calls(), 1);
 }
 
 #[tokio::test]
-async fn http_2_deliveries_side_by_side() {
+async fn concurrent_http_2_deliveries_are_independent() {
     let receiver = Receiver::start(layer()).await;
     let sender = receiver.http_2().await;
     let mut deliveries = tokio::task::JoinSet::new();
@@ -410,20 +404,22 @@ async fn http_2_deliveries_side_by_side() {
         let body = binary(index * 1_777);
         let (signature, expected) = match index % 4 {
             0 => (token(&body), StatusCode::OK),
-            1 => (next().delivery(&format!("{BASE}/hook"), &body, now()).token(), StatusCode::OK),
-            2 => (forged(&body), StatusCode::BAD_REQUEST),
+            1 => (next().delivery(URL, &body, now()).token(), StatusCode::OK),
+            2 => (forged_token(&body), StatusCode::BAD_REQUEST),
             _ => (token(b"another"), StatusCode::BAD_REQUEST),
         };
-        // The authority is the sender's word, and not asked.
+        // The client controls the authority, so it is ignored.
         let request =
             Request::post("http://receiver.internal/hook").header("upstash-signature", signature);
         let request = request.body(Full::new(Bytes::from(body.clone()))).unwrap();
         assert!(!request.headers().contains_key(HOST));
         deliveries.spawn(async move {
-            let answer = in_time(sender.send_request(request)).await.expect("an answer");
-            assert_eq!((answer.status(), answer.version()), (expected, http::Version::HTTP_2));
-            let echoed =
-                in_time(answer.into_body().collect()).await.expect("a whole answer").to_bytes();
+            let response = with_timeout(sender.send_request(request)).await.expect("a response");
+            assert_eq!((response.status(), response.version()), (expected, http::Version::HTTP_2));
+            let echoed = with_timeout(response.into_body().collect())
+                .await
+                .expect("a complete body")
+                .to_bytes();
             assert_eq!(expected == StatusCode::OK, echoed == body);
         });
     }
@@ -431,14 +427,14 @@ async fn http_2_deliveries_side_by_side() {
     assert_eq!(receiver.calls(), 20);
 }
 
-/// Here a refused sender is stopped by a reset of its stream, not by the end of the connection.
+/// Over HTTP/2 a rejection resets the stream instead of closing the connection.
 #[tokio::test]
-async fn http_2_outlives_bodies_over_every_limit() {
+async fn http_2_connection_survives_bodies_over_the_limits() {
     let receiver = Receiver::start(layer()).await;
     let mut sender = receiver.http_2().await;
     let [largest, too_large] = [LIMIT, LIMIT + 1].map(binary);
     for (signature, body, status) in [
-        (forged(&largest), &largest, 400),
+        (forged_token(&largest), &largest, 400),
         (token(&too_large), &too_large, 413),
         (token(b"another"), &largest, 400),
         (token(&largest), &largest, 200),
@@ -446,11 +442,11 @@ async fn http_2_outlives_bodies_over_every_limit() {
         let request = Request::post("http://receiver.internal/hook")
             .header("upstash-signature", signature)
             .body(Full::from(body.clone()))
-            .expect("a good request");
-        let answer = in_time(sender.send_request(request)).await.expect("an answer");
-        assert_eq!(answer.status(), status);
+            .expect("a valid request");
+        let response = with_timeout(sender.send_request(request)).await.expect("a response");
+        assert_eq!(response.status(), status);
         let echoed =
-            in_time(answer.into_body().collect()).await.expect("a whole answer").to_bytes();
+            with_timeout(response.into_body().collect()).await.expect("a complete body").to_bytes();
         assert_eq!(status == 200, echoed == *body);
     }
     assert_eq!(receiver.calls(), 1);

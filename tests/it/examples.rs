@@ -1,4 +1,4 @@
-//! The examples, run as a newcomer would.
+//! Runs the examples as a user would, and checks what they print.
 
 use std::process::{Output, Stdio};
 
@@ -9,9 +9,9 @@ use tokio::{
 use tower_qstash::{CallbackBuilder, Signer, SigningKeys, Verifier};
 
 use crate::{
-    process::{example, in_time},
+    process::example,
     service::{Service, real_now},
-    support::{CURRENT_KEY, NEXT_KEY, current},
+    support::{CURRENT_KEY, NEXT_KEY, current, futures::with_timeout},
 };
 
 const KEYS: [(&str, &str); 2] =
@@ -32,14 +32,14 @@ fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Comman
 }
 
 async fn run(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    in_time(command(name, arguments, variables).output()).await.expect("the example starts")
+    with_timeout(command(name, arguments, variables).output()).await.expect("the example starts")
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// The axum example on a free port, stopped when dropped.
+/// The running axum example, on a free port. Dropping it stops the process.
 struct Receiver {
     process: Child,
     address: String,
@@ -52,22 +52,22 @@ impl Receiver {
             command("axum", arguments, &variables).spawn().expect("the example starts");
         let mut line = String::new();
         let mut printed = BufReader::new(process.stdout.as_mut().expect("piped"));
-        in_time(printed.read_line(&mut line)).await.expect("a line");
+        with_timeout(printed.read_line(&mut line)).await.expect("a line");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next());
         let address = address.expect("the address it listens on").to_owned();
         Self { process, address }
     }
 
-    /// Stops it and returns what it logged.
+    /// Stops the process and returns its log.
     async fn stop(mut self) -> String {
-        in_time(self.process.kill()).await.expect("still running");
+        with_timeout(self.process.kill()).await.expect("still running");
         let mut log = String::new();
         let mut stderr = self.process.stderr.take().expect("piped");
-        in_time(stderr.read_to_string(&mut log)).await.expect("text");
+        with_timeout(stderr.read_to_string(&mut log)).await.expect("text");
         log
     }
 
-    /// Delivers `Hello`, signed for `url`, to `path`.
+    /// Posts `Hello`, signed for `url`, to `path`, and returns the status and body of the response.
     async fn deliver(&self, path: &str, url: &str, signer: &Signer) -> (u16, String) {
         use http_body_util::{BodyExt, Full};
         let client =
@@ -76,16 +76,17 @@ impl Receiver {
         let request = http::Request::post(format!("http://{}{path}", self.address))
             .header("upstash-signature", token)
             .body(Full::<bytes::Bytes>::from("Hello"))
-            .expect("a good request");
-        let answer = in_time(client.build_http().request(request)).await.expect("an answer");
-        let status = answer.status().as_u16();
-        let body = in_time(answer.into_body().collect()).await.expect("a whole answer");
+            .expect("a valid request");
+        let response =
+            with_timeout(client.build_http().request(request)).await.expect("a response");
+        let status = response.status().as_u16();
+        let body = with_timeout(response.into_body().collect()).await.expect("a whole body");
         (status, text(&body.to_bytes()))
     }
 }
 
 #[tokio::test]
-async fn quickstart_shows_every_delivery_and_how_it_came_out() {
+async fn quickstart_prints_every_delivery_with_its_status() {
     let output = run("quickstart", &[], &[]).await;
     let table = text(&output.stdout);
     assert!(output.status.success(), "{table}{}", text(&output.stderr));
@@ -94,11 +95,11 @@ async fn quickstart_shows_every_delivery_and_how_it_came_out() {
         ("signed with the next key", "200"),
         ("an empty body", "200"),
         ("a binary body", "200"),
-        ("the body altered", "400"),
+        ("a tampered body", "400"),
         ("the URL of another endpoint", "400"),
         ("expired", "400"),
         ("not yet valid", "400"),
-        ("signed by a stranger", "400"),
+        ("signed with an unknown key", "400"),
         ("alg: none, not signed", "400"),
         ("alg: none, signed with the key", "400"),
         ("no signature", "400"),
@@ -114,16 +115,16 @@ async fn quickstart_shows_every_delivery_and_how_it_came_out() {
 }
 
 #[tokio::test]
-async fn the_axum_receiver_serves_both_routes_under_its_public_url() {
+async fn axum_example_verifies_both_routes() {
     let receiver =
         Receiver::start(&[], &[KEYS[0], KEYS[1], ("PUBLIC_URL", "https://api.example.com")]).await;
     for path in ["/webhook", "/api/qstash/webhook"] {
         let url = format!("https://api.example.com{path}");
-        let answer = receiver.deliver(path, &url, &current()).await;
-        assert_eq!(answer, (200, r#"{"message":"ok"}"#.to_owned()));
-        let (status, answer) =
-            receiver.deliver(path, &url, &Signer::new("sig_stranger").unwrap()).await;
-        assert!(status == 400 && answer.starts_with(r#"{"error":"#), "{answer}");
+        let response = receiver.deliver(path, &url, &current()).await;
+        assert_eq!(response, (200, r#"{"message":"ok"}"#.to_owned()));
+        let unknown_key = Signer::new("sig_unknown").unwrap();
+        let (status, body) = receiver.deliver(path, &url, &unknown_key).await;
+        assert!(status == 400 && body.starts_with(r#"{"error":"#), "{body}");
         let (status, _) = receiver.deliver(path, "https://api.example.com/other", &current()).await;
         assert_eq!(status, 400);
     }
@@ -133,7 +134,7 @@ async fn the_axum_receiver_serves_both_routes_under_its_public_url() {
 }
 
 #[tokio::test]
-async fn the_development_server_only_when_asked_for_and_loudly() {
+async fn axum_example_accepts_development_keys_only_with_its_flag() {
     let development = Signer::dangerous_development_server();
     let url = "http://localhost:3000/webhook";
     let receiver = Receiver::start(&["--dev-server"], &[]).await;
@@ -147,7 +148,7 @@ async fn the_development_server_only_when_asked_for_and_loudly() {
 }
 
 #[tokio::test]
-async fn without_its_settings_the_receiver_says_what_to_set_and_stops() {
+async fn axum_example_stops_with_advice_on_invalid_settings() {
     let published = [("QSTASH_CURRENT_SIGNING_KEY", "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"), KEYS[1]];
     let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
         (
@@ -174,33 +175,33 @@ async fn without_its_settings_the_receiver_says_what_to_set_and_stops() {
         (&[], &[KEYS[0], KEYS[1], ("BIND", "nowhere")], "BIND=nowhere: "),
         (&["--help"], &[], "usage: "),
     ];
-    for (arguments, variables, sentence) in cases {
+    for (arguments, variables, start) in cases {
         let output = run("axum", arguments, variables).await;
-        let said = text(&output.stderr);
+        let stderr = text(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+        assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_setting_that_is_not_text_is_not_taken_for_a_missing_one() {
+async fn axum_example_refuses_settings_that_are_not_text() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
     for variable in ["PUBLIC_URL", "BIND"] {
         let mut command = command("axum", &[], &[KEYS[0], KEYS[1], ("BIND", "127.0.0.1:0")]);
         command.env(variable, OsStr::from_bytes(b"\xFF"));
-        let output = in_time(command.output()).await.expect("the example starts");
-        let said = text(&output.stderr);
+        let output = with_timeout(command.output()).await.expect("the example starts");
+        let stderr = text(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.starts_with(variable) && said.lines().count() == 1, "{said}");
+        assert!(stderr.starts_with(variable) && stderr.lines().count() == 1, "{stderr}");
     }
 }
 
-/// The two commands that the README gives side by side, with keys and with `--dev-server`.
+/// The README's pair of commands, with keys and with `--dev-server`.
 #[tokio::test]
-async fn send_delivers_to_a_running_receiver() {
+async fn send_delivers_to_the_axum_example() {
     for (arguments, keys) in [(&[][..], &KEYS[..]), (&["--dev-server"], &[])] {
-        // Its public URL must be known before it starts, and so its port.
+        // The receiver needs its public URL, and with it the port, before it starts.
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let bind = free.expect("a free port").to_string();
         let origin = format!("http://{bind}");
@@ -220,17 +221,16 @@ async fn send_delivers_to_a_running_receiver() {
                 text(&output.stderr)
             );
         }
-        let strangers =
-            run("send", &[&url], &[("QSTASH_CURRENT_SIGNING_KEY", "sig_stranger")]).await;
+        let forged = run("send", &[&url], &[("QSTASH_CURRENT_SIGNING_KEY", "sig_unknown")]).await;
         assert!(
-            text(&strangers.stdout)
+            text(&forged.stdout)
                 .starts_with("400 Bad Request\n{\"error\":\"no configured signing key")
         );
         drop(receiver);
     }
 }
 
-/// A receiver that knows only its production URL, as a local one does in most setups.
+/// A local receiver is usually configured with its production URL.
 #[tokio::test]
 async fn send_signs_for_another_url_than_it_posts_to() {
     let published = "https://api.example.com/webhook";
@@ -281,7 +281,7 @@ async fn send_prints_its_help_without_keys() {
 }
 
 #[tokio::test]
-async fn send_says_what_it_needs() {
+async fn send_stops_with_advice_on_invalid_arguments() {
     let cases: [(&[&str], &[(&str, &str)], &str); 8] = [
         (&[], &KEYS, "usage: "),
         (&["http://127.0.0.1:9/", "a", "b"], &KEYS, "usage: "),
@@ -292,11 +292,11 @@ async fn send_says_what_it_needs() {
         (&["http://127.0.0.1:9/", "@/no/such/file"], &KEYS, "/no/such/file: "),
         (&["http://127.0.0.1:9/", "Hello"], &KEYS, "http://127.0.0.1:9/ does not respond: "),
     ];
-    for (arguments, variables, sentence) in cases {
+    for (arguments, variables, start) in cases {
         let output = run("send", arguments, variables).await;
-        let said = text(&output.stderr);
+        let stderr = text(&output.stderr);
         assert!(!output.status.success());
-        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+        assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
     }
 }
 

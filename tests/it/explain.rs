@@ -6,8 +6,10 @@ use tokio::{io::AsyncWriteExt, process::Command};
 use tower_qstash::{DeliveryBuilder, NumericDate, Signer};
 
 use crate::{
-    process::{example, in_time},
-    support::{BASE, CURRENT_KEY, NEXT_KEY, NOW, current, next, now, stranger},
+    process::example,
+    support::{
+        BASE, CURRENT_KEY, NEXT_KEY, NOW, current, futures::with_timeout, next, now, unknown_key,
+    },
 };
 
 const URL: &str = "https://api.example.com/hook";
@@ -69,7 +71,7 @@ async fn explain(arguments: &[&str], input: &[u8]) -> Explanation {
     let mut stdin = process.stdin.take().expect("piped");
     let _ = stdin.write_all(input).await;
     drop(stdin);
-    let output = in_time(process.wait_with_output()).await.expect("it ends");
+    let output = with_timeout(process.wait_with_output()).await.expect("it ends");
     Explanation {
         status: output.status.code(),
         text: String::from_utf8(output.stdout).expect("text"),
@@ -123,7 +125,7 @@ async fn each_broken_rule_fails_alone() {
     let cases: [(&str, String, &str); 9] = [
         (
             "signature",
-            stranger().delivery(URL, BODY, now()).token(),
+            unknown_key().delivery(URL, BODY, now()).token(),
             "Compare both keys with the QStash console",
         ),
         ("header", token().header("alg", "HS512").token(), "QStash did not issue this token"),
@@ -383,7 +385,7 @@ async fn input_without_one_signature_is_an_error() {
     assert_eq!(explained.status, Some(2));
 
     let mut twice = request.to_owned();
-    for token in [token().token(), stranger().delivery(BASE, "", now()).token()] {
+    for token in [token().token(), unknown_key().delivery(BASE, "", now()).token()] {
         writeln!(twice, "Upstash-Signature: {token}").expect("a string");
     }
     let explained = explain(&[], twice.as_bytes()).await;

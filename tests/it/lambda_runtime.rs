@@ -1,5 +1,5 @@
-//! The built `lambda` example, driven as AWS drives it: a loopback server speaks the Lambda Runtime
-//! API, hands out events and reads the answers.
+//! Runs the built Lambda examples against a loopback server that implements the Lambda Runtime API:
+//! it hands out events and receives the responses.
 
 use std::{
     process::Stdio,
@@ -28,24 +28,24 @@ use tokio::{
 use crate::{
     lambda_events::Call,
     process::example,
-    support::{CURRENT_KEY, NEXT_KEY, current, next, stranger},
+    support::{CURRENT_KEY, NEXT_KEY, current, next, unknown_key},
 };
 
-/// Long enough that only a process that hangs runs into it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough that only a process that hangs exceeds it.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-type Answer = oneshot::Sender<Result<Value, Value>>;
+type Responder = oneshot::Sender<Result<Value, Value>>;
 
-/// The Runtime API's end: events waiting to be fetched, and the one being worked on.
+/// The Runtime API: the events to hand out, and where to send the response to the current one.
 struct Api {
-    events: AsyncMutex<mpsc::UnboundedReceiver<(Value, Answer)>>,
-    answer: Mutex<Option<Answer>>,
+    events: AsyncMutex<mpsc::UnboundedReceiver<(Value, Responder)>>,
+    responder: Mutex<Option<Responder>>,
     invocations: AtomicUsize,
 }
 
 /// A running function.
 struct Function {
-    events: mpsc::UnboundedSender<(Value, Answer)>,
+    events: mpsc::UnboundedSender<(Value, Responder)>,
     log: Arc<Mutex<String>>,
     process: Child,
 }
@@ -59,7 +59,7 @@ impl Function {
         let (events, receiver) = mpsc::unbounded_channel();
         let api = Arc::new(Api {
             events: AsyncMutex::new(receiver),
-            answer: Mutex::default(),
+            responder: Mutex::default(),
             invocations: AtomicUsize::new(0),
         });
         let prefix = "/2018-06-01/runtime";
@@ -82,32 +82,30 @@ impl Function {
         Self { events, log, process }
     }
 
-    /// What the function answers to an event.
+    /// Returns the function's response to an event.
     async fn call(&mut self, event: Value) -> Value {
-        let (sender, answer) = oneshot::channel();
-        self.events.send((event, sender)).expect("the API is up");
-        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
-        let answer = answer.expect("an answer").expect("no invocation error");
-        assert!(
-            self.process.try_wait().expect("a process").is_none(),
-            "the function is still there"
-        );
-        answer
+        let (responder, response) = oneshot::channel();
+        self.events.send((event, responder)).expect("the API is running");
+        let response = tokio::time::timeout(TIMEOUT, response).await.expect("a response in time");
+        let response = response.expect("a response").expect("no invocation error");
+        let exited = self.process.try_wait().expect("a process");
+        assert_eq!(exited, None, "the function exited");
+        response
     }
 
-    /// Waits for a piece of the log, which comes through a pipe.
-    async fn logged(&self, piece: &str) {
-        self.logged_times(1, piece).await;
+    /// Waits until the log, which arrives through a pipe, contains `text`.
+    async fn logged(&self, text: &str) {
+        self.logged_times(1, text).await;
     }
 
-    async fn logged_times(&self, times: usize, piece: &str) {
+    async fn logged_times(&self, times: usize, text: &str) {
         let found = async {
-            while self.log.lock().expect("no test panicked").matches(piece).count() < times {
+            while self.log.lock().expect("no test panicked").matches(text).count() < times {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let in_time = tokio::time::timeout(PATIENCE, found).await;
-        assert!(in_time.is_ok(), "no {piece:?} in {}", self.log.lock().expect("no test panicked"));
+        let in_time = tokio::time::timeout(TIMEOUT, found).await;
+        assert!(in_time.is_ok(), "no {text:?} in {}", self.log.lock().expect("no test panicked"));
     }
 }
 
@@ -143,9 +141,9 @@ fn collect(pipe: impl AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<String>
 
 async fn next_invocation(State(api): State<Arc<Api>>) -> impl IntoResponse {
     let next = api.events.lock().await.recv().await;
-    // Where no more events come, a real Runtime API lets the function wait.
-    let Some((event, answer)) = next else { return std::future::pending().await };
-    *api.answer.lock().expect("no test panicked") = Some(answer);
+    // Without another event, the Runtime API leaves the request pending.
+    let Some((event, responder)) = next else { return std::future::pending().await };
+    *api.responder.lock().expect("no test panicked") = Some(responder);
     let id = api.invocations.fetch_add(1, Ordering::Relaxed);
     let headers = [
         ("lambda-runtime-aws-request-id", format!("invocation-{id}")),
@@ -174,26 +172,27 @@ fn settle(
 ) -> StatusCode {
     let running = api.invocations.load(Ordering::Relaxed) - 1;
     assert_eq!(id, format!("invocation-{running}"));
-    let answer =
-        api.answer.lock().expect("no test panicked").take().expect("one answer for each event");
-    answer.send(outcome(parse(body))).expect("the test waits for it");
+    let responder = api.responder.lock().expect("no test panicked").take();
+    let responder = responder.expect("one response for each event");
+    responder.send(outcome(parse(body))).expect("the test awaits the response");
     StatusCode::ACCEPTED
 }
 
-/// An answer, whole or streamed: then the head comes first, as JSON, and eight zeros before the body.
-fn parse(answer: &[u8]) -> Value {
-    let Some(end) = answer.windows(8).position(|window| window == [0; 8]) else {
-        return serde_json::from_slice(answer).expect("JSON");
+/// Parses a response, buffered or streamed. A streamed one begins with a JSON prelude, and eight
+/// zero bytes separate it from the body.
+fn parse(response: &[u8]) -> Value {
+    let Some(end) = response.windows(8).position(|window| window == [0; 8]) else {
+        return serde_json::from_slice(response).expect("JSON");
     };
-    let mut head: Value = serde_json::from_slice(&answer[..end]).expect("JSON");
-    head["streamed"] = str::from_utf8(&answer[end + 8..]).expect("text").into();
-    head
+    let mut prelude: Value = serde_json::from_slice(&response[..end]).expect("JSON");
+    prelude["streamed"] = str::from_utf8(&response[end + 8..]).expect("text").into();
+    prelude
 }
 
 const KEYS: [(&str, &str); 2] =
     [("QSTASH_CURRENT_SIGNING_KEY", CURRENT_KEY), ("QSTASH_NEXT_SIGNING_KEY", NEXT_KEY)];
 
-/// Signed now: the process has the real clock.
+/// Returns a token issued now, since the function uses the system's clock.
 fn sign(url: &str, body: &[u8]) -> String {
     current().delivery(url, body, real_now()).token()
 }
@@ -202,25 +201,25 @@ fn real_now() -> SystemTime {
     SystemTime::now()
 }
 
-fn accepted(answer: &Value) {
-    assert_eq!(answer["statusCode"], 200, "{answer}");
-    assert_eq!(answer["isBase64Encoded"], false, "{answer}");
-    assert_eq!(answer["body"], r#"{"message":"ok"}"#, "{answer}");
+fn accepted(response: &Value) {
+    assert_eq!(response["statusCode"], 200, "{response}");
+    assert_eq!(response["isBase64Encoded"], false, "{response}");
+    assert_eq!(response["body"], r#"{"message":"ok"}"#, "{response}");
 }
 
-fn rejected(answer: &Value, status: u16, reason: &str) {
-    assert_eq!(answer["statusCode"], status, "{answer}");
-    assert_eq!(answer["isBase64Encoded"], false, "{answer}");
+fn rejected(response: &Value, status: u16, reason: &str) {
+    assert_eq!(response["statusCode"], status, "{response}");
+    assert_eq!(response["isBase64Encoded"], false, "{response}");
     let body: Value =
-        serde_json::from_str(answer["body"].as_str().expect("a text body")).expect("JSON");
-    assert!(body["error"].as_str().expect("an error").contains(reason), "{answer}");
+        serde_json::from_str(response["body"].as_str().expect("a text body")).expect("JSON");
+    assert!(body["error"].as_str().expect("an error").contains(reason), "{response}");
 }
 
 const API: &str = "abcdef1234.execute-api.us-east-1.amazonaws.com";
 const FUNCTION: &str = "k7x2.lambda-url.eu-west-1.on.aws";
 
 #[tokio::test]
-async fn every_kind_of_event_with_every_kind_of_body() {
+async fn every_kind_of_event_and_body_is_accepted() {
     let mut function = Function::start(&KEYS).await;
     let binary: &[u8] = &[0, 0xFF, 0xFE, b'\n', 0x80];
     let bodies: [(Option<&[u8]>, bool, &str); 5] = [
@@ -246,60 +245,62 @@ async fn every_kind_of_event_with_every_kind_of_body() {
     function.logged_times(25, "jti=\"jwt_").await;
 }
 
-/// Around an axum router, in a nest, by either of the loops; the open route stays open.
+/// The layer on a nested route, with buffered and streamed responses. The other route stays open.
 #[tokio::test]
-async fn an_axum_router_whole_and_streamed() {
+async fn an_axum_router_verifies_its_route_on_lambda() {
     let url = format!("https://{FUNCTION}/api/qstash/webhook");
-    let (good, elsewhere) =
+    let (valid, elsewhere) =
         (sign(&url, b"Hello"), sign(&format!("https://{FUNCTION}/webhook"), b"Hello"));
     let call = |signature| Call { path: "/api/qstash/webhook", signature, ..Call::to(FUNCTION) };
     for streams in [false, true] {
         let variables = if streams { &[("STREAM_RESPONSES", "1")][..] } else { &[] };
         let mut function =
             Function::start_example("lambda_axum", &[&KEYS[..], variables].concat()).await;
-        let text = if streams { "streamed" } else { "body" };
-        for (signature, status, answer) in [
-            (Some(good.as_str()), 200, r#"{"message":"ok"}"#),
+        let field = if streams { "streamed" } else { "body" };
+        for (signature, status, expected) in [
+            (Some(valid.as_str()), 200, r#"{"message":"ok"}"#),
             (Some(&elsewhere), 400, "published to another URL"),
             (None, 400, "header is missing"),
-            (Some(&good), 200, r#"{"message":"ok"}"#),
+            (Some(&valid), 200, r#"{"message":"ok"}"#),
         ] {
-            let event = function.call(call(signature).function_url()).await;
-            assert_eq!(event["statusCode"], status, "{event}");
-            assert!(event[text].as_str().expect("a text").contains(answer), "{event}");
+            let response = function.call(call(signature).function_url()).await;
+            assert_eq!(response["statusCode"], status, "{response}");
+            assert!(response[field].as_str().expect("a text").contains(expected), "{response}");
         }
         function.logged_times(2, "bytes=5").await;
         let mut open = Call { path: "/health", ..Call::to(FUNCTION) }.function_url();
         open["requestContext"]["http"]["method"] = "GET".into();
-        assert_eq!(function.call(open).await[text], "up");
+        assert_eq!(function.call(open).await[field], "up");
     }
 }
 
 #[tokio::test]
-async fn what_is_not_genuine_is_rejected_and_the_next_event_works() {
+async fn a_rejection_does_not_affect_the_next_event() {
     let mut function = Function::start(&KEYS).await;
     let url = format!("https://{API}/hook");
-    let good = sign(&url, b"Hello");
-    let forged = stranger().delivery(&url, b"Hello", real_now()).token();
+    let valid = sign(&url, b"Hello");
+    let forged = unknown_key().delivery(&url, b"Hello", real_now()).token();
     let expired = current().delivery(&url, b"Hello", real_now()).claim("exp", 1).token();
     let elsewhere = sign("https://elsewhere.example/hook", b"Hello");
     let with_next = next().delivery(&url, b"Hello", real_now()).token();
     let call = |signature| Call { signature, ..Call::to(API) };
-    let altered = |base64| Call { body: Some(b"Hallo"), base64, ..call(Some(&good)) };
+    let tampered = |base64| Call { body: Some(b"Hallo"), base64, ..call(Some(&valid)) };
     let cases = [
         (call(None), "header is missing"),
         (call(Some(&forged)), "no configured signing key"),
         (call(Some(&expired)), "expired at 1 "),
         (call(Some(&elsewhere)), "published to another URL"),
         (call(Some("")), "header is empty"),
-        (altered(false), "body is not the one that was signed"),
-        (altered(true), "body is not the one that was signed"),
+        (tampered(false), "body is not the one that was signed"),
+        (tampered(true), "body is not the one that was signed"),
     ];
     for (call, reason) in cases {
         for event in [call.http_api(), call.rest_api()] {
             rejected(&function.call(event).await, 400, reason);
         }
-        accepted(&function.call(Call { signature: Some(&good), ..Call::to(API) }.http_api()).await);
+        accepted(
+            &function.call(Call { signature: Some(&valid), ..Call::to(API) }.http_api()).await,
+        );
     }
     accepted(&function.call(call(Some(&with_next)).rest_api()).await);
     function
@@ -308,19 +309,19 @@ async fn what_is_not_genuine_is_rejected_and_the_next_event_works() {
     function.logged("sub=\"https://elsewhere.example/hook\"").await;
     function.logged("keys were rolled").await;
     let log = function.log.lock().unwrap().clone();
-    for secret in [CURRENT_KEY, NEXT_KEY, &good, "Hello", "Hallo"] {
+    for secret in [CURRENT_KEY, NEXT_KEY, &valid, "Hello", "Hallo"] {
         assert!(!log.contains(secret), "the log has {secret}");
     }
 }
 
-/// `lambda_http` puts the stage into the URI where it was not, and where it was.
+/// `lambda_http` adds the stage to the URI whether or not the caller sent it.
 #[tokio::test]
-async fn stages_and_custom_domains() {
+async fn stages_are_compared_as_the_caller_sent_them() {
     let mut function = Function::start(&KEYS).await;
     let call =
         |domain, stage, path, context_path| Call { stage, path, context_path, ..Call::to(domain) };
     let cases = [
-        // HTTP API: a named stage is in rawPath; behind a custom domain it is not.
+        // HTTP API: `rawPath` has a named stage, except behind a custom domain.
         (
             "https://abcdef1234.execute-api.us-east-1.amazonaws.com/prod/hook",
             call(API, "prod", "/prod/hook", "").http_api(),
@@ -333,7 +334,7 @@ async fn stages_and_custom_domains() {
             "https://hooks.example.com/product/hook",
             call("hooks.example.com", "prod", "/product/hook", "").http_api(),
         ),
-        // REST API: the stage is in the context's path; behind a custom domain its base path is.
+        // REST API: the context's path has the stage, or behind a custom domain the base path.
         (
             "https://abcdef1234.execute-api.us-east-1.amazonaws.com/prod/hook",
             call(API, "prod", "/hook", "/prod/hook").rest_api(),
@@ -370,7 +371,7 @@ async fn stages_and_custom_domains() {
 }
 
 #[tokio::test]
-async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
+async fn decoded_and_reordered_queries_and_paths_are_accepted() {
     let mut function = Function::start(&KEYS).await;
     let decoded: &[(&str, &str)] =
         &[("b", "1"), ("a", "x y"), ("c", "50%&more"), ("b", "2"), ("d", ""), ("é", "ü")];
@@ -388,7 +389,7 @@ async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
     let call = Call { query: as_sent, signature: Some(&token), ..Call::to(API) };
     accepted(&function.call(call.http_api()).await);
 
-    // An HTTP API decodes rawPath, and may send events in the format of a REST API's.
+    // An HTTP API decodes `rawPath`, and can be set to send a REST API's events.
     for (sent, path) in [
         ("/a%20hook", "/a hook"),
         ("/user/joe%40example.com", "/user/joe@example.com"),
@@ -401,13 +402,14 @@ async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
         let as_sent = Call { path: sent, context_path: sent, ..call };
         accepted(&function.call(as_sent.rest_api()).await);
     }
-    // A function URL does not: another path is another path.
+    // A function URL doesn't decode the path, so a decoded one is a different path.
     let token = sign(&format!("https://{FUNCTION}/user/joe%40example.com"), b"Hello");
     let call =
         Call { path: "/user/joe@example.com", signature: Some(&token), ..Call::to(FUNCTION) };
     rejected(&function.call(call.function_url()).await, 400, "published to another URL");
     accepted(&function.call(Call { path: "/user/joe%40example.com", ..call }.function_url()).await);
-    // What a decoded `?` or `#` leaves of the URI cannot be told apart: an unsigned query would get in.
+    // With a decoded `?` or `#`, path and query can't be told apart, and an unsigned query would be
+    // accepted.
     for (sent, path) in [("/a%23b", "/a#b"), ("/a%3Fb", "/a?b")] {
         let token = sign(&format!("https://{API}{sent}"), b"Hello");
         let query = &[("admin", "1")];
@@ -417,7 +419,7 @@ async fn queries_and_paths_that_an_event_has_decoded_or_shuffled() {
 }
 
 #[tokio::test]
-async fn an_alb_tells_no_domain_name() {
+async fn an_alb_needs_a_base() {
     let url = "https://hooks.example.com/hook?b=x%20y%26z&a=1&c=2";
     let token = sign(url, b"Hello");
     let query: &[(&str, &str)] = &[("a", "1"), ("b", "x%20y%26z"), ("c", "2")];
@@ -434,16 +436,16 @@ async fn an_alb_tells_no_domain_name() {
         accepted(&function.call(event).await);
     }
     function.logged_times(2, "kind=\"text\" bytes=5").await;
-    // The values of one name, in their order; other than as sent they are another URL.
+    // The values of a repeated name must keep their order.
     let repeated = sign("https://hooks.example.com/hook?a=1&b=2&a=3", b"Hello");
-    for (query, is_it) in [
+    for (query, expected) in [
         ([("a", "1"), ("a", "3"), ("b", "2")], true),
         ([("a", "3"), ("a", "1"), ("b", "2")], false),
     ] {
         let call = Call { query: &query, signature: Some(&repeated), ..call };
-        let answer = function.call(call.alb_multi_value()).await;
-        assert_eq!(answer["statusCode"] == 200, is_it, "{answer}");
-        // In its other mode the ALB keeps the last value only.
+        let response = function.call(call.alb_multi_value()).await;
+        assert_eq!(response["statusCode"] == 200, expected, "{response}");
+        // Without multi-value headers the ALB keeps only the last value.
         rejected(&function.call(call.alb()).await, 400, "published to another URL");
     }
     let binary_token = sign("https://hooks.example.com/hook", &[0xFF, 0]);
@@ -463,9 +465,9 @@ async fn an_alb_tells_no_domain_name() {
     }
 }
 
-/// A key in an API mapping is left out of an HTTP API's `rawPath`: there `PUBLIC_URL` has it.
+/// An HTTP API leaves the key of an API mapping out of `rawPath`, so it must be in `PUBLIC_URL`.
 #[tokio::test]
-async fn an_api_mapping_with_a_key_takes_a_public_url() {
+async fn an_api_mapping_key_belongs_in_the_public_url() {
     let token = sign("https://hooks.example.com/v1/hook", b"Hello");
     let call = Call { stage: "prod", signature: Some(&token), ..Call::to("hooks.example.com") };
     let mut function = Function::start(&KEYS).await;
@@ -476,7 +478,7 @@ async fn an_api_mapping_with_a_key_takes_a_public_url() {
 }
 
 #[tokio::test]
-async fn without_its_settings_it_says_what_to_set_and_stops() {
+async fn missing_settings_stop_the_function_with_advice() {
     let cases: [(&[(&str, &str)], &str); 4] = [
         (&[], "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set"),
         (&KEYS[..1], "the environment variable QSTASH_NEXT_SIGNING_KEY is not set"),
@@ -489,13 +491,13 @@ async fn without_its_settings_it_says_what_to_set_and_stops() {
             "PUBLIC_URL: the URL given to PublicUrl::base",
         ),
     ];
-    for (variables, sentence) in cases {
+    for (variables, start) in cases {
         let run =
             function("lambda", variables).env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9").output();
         let output =
-            tokio::time::timeout(PATIENCE, run).await.expect("it stops").expect("it starts");
+            tokio::time::timeout(TIMEOUT, run).await.expect("it exits").expect("it starts");
         assert!(!output.status.success());
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with(sentence) && said.lines().count() == 1, "{said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! `lambda_http` services in this process, from the event to the answer.
+//! `lambda_http` services in this process, from the event to the response.
 
 use axum::{Router, extract::OriginalUri, routing::post};
 use http::StatusCode;
@@ -29,7 +29,7 @@ where
 }
 
 #[tokio::test]
-async fn the_body_keeps_its_variant_and_its_place_in_memory() {
+async fn the_inner_service_receives_the_same_body_unmoved() {
     let cases: [(Option<&[u8]>, bool, fn(&Body) -> bool); 5] = [
         (Some(b"text"), false, |body| matches!(body, Body::Text(text) if text == "text")),
         (Some(b""), false, |body| matches!(body, Body::Text(text) if text.is_empty())),
@@ -40,11 +40,11 @@ async fn the_body_keeps_its_variant_and_its_place_in_memory() {
     for (body, base64, as_sent) in cases {
         let token = sign("https://hooks.example.com/hook", body.unwrap_or_default());
         let request = request(&Call { body, base64, signature: Some(&token), ..Call::to(DOMAIN) });
-        let place = request.body().as_ref().as_ptr();
+        let address = request.body().as_ref().as_ptr();
         let service = layer_for(PublicUrl::from_lambda_context()).layer(service_fn(
             move |request: Request| async move {
                 assert!(as_sent(request.body()), "{:?}", request.body());
-                assert_eq!(request.body().as_ref().as_ptr(), place);
+                assert_eq!(request.body().as_ref().as_ptr(), address);
                 Ok::<_, lambda_http::Error>(Response::new(Body::from("done")))
             },
         ));
@@ -53,7 +53,7 @@ async fn the_body_keeps_its_variant_and_its_place_in_memory() {
 }
 
 #[tokio::test]
-async fn the_body_limit_holds_for_a_body_in_memory() {
+async fn a_body_in_memory_over_the_limit_is_rejected() {
     let token = sign("https://hooks.example.com/hook", b"Hello");
     for (limit, expected) in [(5, StatusCode::OK), (4, StatusCode::PAYLOAD_TOO_LARGE)] {
         let layer = layer_for(PublicUrl::from_lambda_context()).body_limit(limit);
@@ -66,13 +66,13 @@ async fn the_body_limit_holds_for_a_body_in_memory() {
 }
 
 #[test]
-fn a_body_made_from_bytes_is_binary() {
+fn a_body_built_from_bytes_is_binary() {
     assert!(matches!(Body::from_bytes("text".into()), Body::Binary(bytes) if bytes == b"text"));
 }
 
-/// An axum router run by `lambda_http::run`: the layer around it, in it, in a nest, below two.
+/// The layer around an axum router and at several depths of nesting.
 #[tokio::test]
-async fn an_axum_router_on_lambda_nested_too() {
+async fn nested_axum_routers_verify_the_whole_path() {
     let layer = || layer_for(PublicUrl::from_lambda_context());
     let routes = || {
         let handler = async |original: OriginalUri, body: String| {
@@ -91,7 +91,7 @@ async fn an_axum_router_on_lambda_nested_too() {
     let token = sign(url, b"Hello");
     let inner = sign("https://hooks.example.com/hook?a=1", b"Hello");
     for app in apps {
-        // The stage is not in the URL, and lambda_http puts it into the URI.
+        // The stage isn't part of the URL, but lambda_http adds it to the URI.
         let call = |signature| Call {
             stage: "prod",
             path: "/api/v1/hook",
@@ -108,11 +108,11 @@ async fn an_axum_router_on_lambda_nested_too() {
     }
 }
 
-/// `base` on Lambda goes by what the caller saw, too: no invented stage.
+/// `PublicUrl::base` uses the path that the caller requested, without the stage.
 #[tokio::test]
-async fn a_base_on_lambda_goes_by_the_raw_path() {
+async fn a_base_on_lambda_is_joined_with_the_raw_path() {
     let service = || {
-        let base = PublicUrl::base("https://public.example/mapped").expect("a good base");
+        let base = PublicUrl::base("https://public.example/mapped").expect("a valid base");
         let inner = service_fn(async |_: Request| {
             Ok::<_, lambda_http::Error>(Response::new(String::new()))
         });
@@ -126,9 +126,9 @@ async fn a_base_on_lambda_goes_by_the_raw_path() {
     assert_eq!(status(service(), request(&call)).await, StatusCode::BAD_REQUEST);
 }
 
-/// Outside Lambda, and where AWS gives no domain name, the context tells nothing.
+/// Outside Lambda, or with an invalid domain name in the context, the URL can't be determined.
 #[tokio::test]
-async fn without_a_request_context_it_cannot_tell() {
+async fn a_missing_or_invalid_domain_name_is_a_setup_error() {
     let token = sign("https://hooks.example.com/hook", b"Hello");
     let service = || {
         let inner = service_fn(async |_: Request| {
@@ -147,10 +147,10 @@ async fn without_a_request_context_it_cannot_tell() {
     }
 }
 
-/// `lambda_http` builds the URI with a WHATWG parser from `Host` and path, so that a handler may see
-/// another path than the one that AWS received and the layer compared.
+/// `lambda_http` parses `Host` and path into the URI as WHATWG specifies, so the handler may see
+/// another path than the one that AWS received and the layer verified.
 #[tokio::test]
-async fn a_delivery_is_routed_where_it_was_verified_or_rejected() {
+async fn a_path_that_lambda_http_rewrites_is_rejected() {
     async fn outcome(public_url: PublicUrl, event: &serde_json::Value) -> (u16, Option<String>) {
         let Ok(request) = std::panic::catch_unwind(|| from_str(&event.to_string())) else {
             panic!("lambda_http panics on {event}");
@@ -166,7 +166,7 @@ async fn a_delivery_is_routed_where_it_was_verified_or_rejected() {
 
     let rejected = |code: &str| (400, Some(code.to_owned()));
     let routing_mismatch = || rejected("routing_mismatch");
-    // The `Host` header, the path as AWS received it, and what comes of a token for that path.
+    // The `Host` header, the path as AWS received it, and the outcome of a token for that path.
     let cases = [
         ("api.example.com", "/webhook", (200, None)),
         ("api.example.com:8080", "/webhook", (200, None)),
@@ -212,7 +212,7 @@ async fn a_delivery_is_routed_where_it_was_verified_or_rejected() {
                     event[headers]["host"] = host;
                 }
             }
-            // An ALB in its other mode: `lambda_http` does not look for `Host` there.
+            // With multi-value headers, `lambda_http` ignores an ALB event's `Host`.
             let host_is_ignored = event["headers"].is_null() && host.contains(['/', '?', '\\']);
             let verdict = if host_is_ignored { (200, None) } else { verdict.clone() };
             let base = PublicUrl::base("https://api.example.com").unwrap();
@@ -221,9 +221,9 @@ async fn a_delivery_is_routed_where_it_was_verified_or_rejected() {
     }
 }
 
-/// `RequestExt` and the URI must tell the same query.
+/// A handler may read the query from `RequestExt`, so it must be the same as in the URI.
 #[tokio::test]
-async fn a_query_that_only_an_extension_has_is_rejected() {
+async fn a_query_that_is_only_in_an_extension_is_rejected() {
     let token = sign("https://api.example.com/", b"Hello");
     let query: &[(&str, &str)] = &[("admin", "1")];
     for public_url in [
@@ -233,7 +233,7 @@ async fn a_query_that_only_an_extension_has_is_rejected() {
         let call =
             Call { path: "/", query, signature: Some(&token), ..Call::to("api.example.com") };
         let mut event = call.alb();
-        // The fragment swallows the query.
+        // The URI's query becomes part of a fragment.
         event["headers"]["host"] = "api.example.com#".into();
         let service = layer_for(public_url).layer(service_fn(async |_: Request| {
             Ok::<_, lambda_http::Error>(Response::new(String::new()))
@@ -244,9 +244,9 @@ async fn a_query_that_only_an_extension_has_is_rejected() {
     }
 }
 
-/// The stage that `lambda_http` adds is no rewriting; another prefix is.
+/// `lambda_http` adds the stage to the path, which is not a mismatch. Any other prefix is.
 #[tokio::test]
-async fn a_stage_before_the_path_is_not_a_rewriting() {
+async fn only_the_stage_may_precede_the_verified_path() {
     for (stage, host, verdict) in [
         ("prod", "hooks.example.com", 200),
         ("$default", "hooks.example.com", 200),
@@ -266,9 +266,9 @@ async fn a_stage_before_the_path_is_not_a_rewriting() {
     }
 }
 
-/// Emulators such as LocalStack have a port in the domain name.
+/// Emulators such as LocalStack include a port in the domain name.
 #[tokio::test]
-async fn a_domain_name_with_a_port_is_part_of_the_url() {
+async fn a_port_in_the_domain_name_is_compared() {
     for (url, verdict) in [
         ("https://x.example:4566/hook", 200),
         ("https://X.EXAMPLE:4566/hook", 200),

@@ -1,11 +1,12 @@
-//! What uses a framework, a socket or a process, in one binary: it links once.
+//! Tests with a framework, a socket or a process, in one binary so that they link once.
 
 mod axum_tcp;
-mod bad_input;
 mod callbacks;
 mod contract;
 mod examples;
 mod explain;
+mod house;
+mod invalid_signatures;
 mod lambda_runtime;
 mod lambda_service;
 mod manifest;

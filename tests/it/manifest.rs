@@ -1,11 +1,11 @@
-//! What Cargo.toml promises.
+//! The promises of `Cargo.toml`.
 
 use crate::process::cargo;
 
-/// `rust-version` is what the dependencies of a build with every feature ask for: no less, which
-/// would be a lie, and no more. That our own code needs no newer one is held by a clippy lint.
+/// `rust-version` is exactly the highest one among the dependencies, with every feature. A clippy
+/// lint checks that our own code needs no newer one.
 #[test]
-fn rust_version_is_true() {
+fn rust_version_is_that_of_the_dependencies() {
     let metadata = cargo(&["metadata", "--format-version=1", "--locked", "--all-features"]);
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     let package = ["--package", env!("CARGO_PKG_NAME")];

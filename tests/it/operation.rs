@@ -1,6 +1,7 @@
-//! What a receiver needs in operation: keys that roll, delivery data, answers, logs.
+//! A receiver in operation: key rolls, delivery metadata, handler responses, logs.
 
 use std::{
+    error::Error,
     fmt::Debug,
     io::Write,
     sync::{
@@ -13,23 +14,29 @@ use std::{
 use axum::{Router, body::Body, http::HeaderValue, response::IntoResponse, routing::post};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{Channel, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_qstash::{
-    Claims, MissingLayer, PublicUrl, QStashVerifyLayer, Signer, SigningKeys, SigningKeysHandle,
-    UnsignedDelivery, Verifier, non_retryable, retry_after,
+    Claims, MissingLayer, PublicUrl, QStashVerifyLayer, Rejection, Signer, SigningKeys,
+    SigningKeysHandle, UnsignedDelivery, Verifier, non_retryable, retry_after,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{
-    BASE, CURRENT_KEY, NEXT_KEY, current, keys, layer, layer_for, next, now, stranger,
+    BASE, CURRENT_KEY, NEXT_KEY, URL,
+    bodies::{Frames, Step},
+    current,
+    deliveries::{delivery, request},
+    futures::poll_once,
+    keys, layer, layer_for, next, now,
+    responses::text,
+    services::Bare,
+    unknown_key,
 };
 
-const URL: &str = "https://api.example.com/hook";
-
-fn delivery(signer: &Signer) -> Request<Body> {
-    signer.delivery(URL, b"Hello", now()).request().expect("a good URL")
+/// Creates a delivery of `Hello`.
+fn hello(signer: &Signer) -> Request<Body> {
+    delivery(signer, "Hello", "Hello".into())
 }
 
 fn app(layer: QStashVerifyLayer) -> Router {
@@ -42,42 +49,36 @@ async fn status(app: &Router, request: Request<Body>) -> StatusCode {
     app.clone().oneshot(request).await.expect("infallible").status()
 }
 
-async fn text<B: http_body::Body<Error: Debug>>(response: Response<B>) -> String {
-    let bytes = response.into_body().collect().await.expect("a whole answer").to_bytes();
-    String::from_utf8(bytes.to_vec()).expect("text")
-}
-
 #[tokio::test]
-async fn keys_are_replaced_under_running_services() {
+async fn new_keys_apply_to_running_services() {
     let layer = layer();
     let handle = layer.signing_keys_handle();
-    // Clones and services of before and after, settings changed in between.
+    // The handle also reaches clones, and layers configured further.
     let before = app(layer.clone());
     let longer = app(layer.body_limit(2_000_000));
     let clone = before.clone();
 
-    // In flight: its signature is checked, its body still to come.
-    let (mut sender, body) = http_body_util::channel::Channel::<Bytes, std::io::Error>::new(1);
-    let in_flight = delivery(&current()).map(|_| Body::new(body));
+    // In flight: its signature is verified, but its body has not arrived.
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    let in_flight = delivery(&current(), "Hello", Body::new(body));
     let mut in_flight = Box::pin(before.clone().oneshot(in_flight));
-    let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
-    assert!(in_flight.as_mut().poll(context).is_pending());
+    assert!(poll_once(&mut in_flight).is_pending());
 
     handle.clone().set(SigningKeys::new(NEXT_KEY, "sig_new").unwrap());
     for app in [&before, &longer, &clone] {
-        assert_eq!(status(app, delivery(&current())).await, StatusCode::BAD_REQUEST);
-        assert_eq!(status(app, delivery(&next())).await, StatusCode::OK);
-        assert_eq!(status(app, delivery(&Signer::new("sig_new").unwrap())).await, StatusCode::OK);
+        assert_eq!(status(app, hello(&current())).await, StatusCode::BAD_REQUEST);
+        assert_eq!(status(app, hello(&next())).await, StatusCode::OK);
+        assert_eq!(status(app, hello(&Signer::new("sig_new").unwrap())).await, StatusCode::OK);
     }
-    sender.send(Frame::data(Bytes::from_static(b"Hello"))).await.unwrap();
+    sender.send_data("Hello".into()).await.unwrap();
     drop(sender);
     let response = in_flight.await.unwrap();
     assert_eq!((response.status(), text(response).await.as_str()), (StatusCode::OK, "current"));
 }
 
-/// It is not signed: it may neither add a key, nor take one away.
+/// The header is not signed, so it must neither add a key nor exclude one.
 #[tokio::test]
-async fn the_region_header_decides_nothing() {
+async fn region_header_does_not_select_keys() {
     let regional = keys()
         .also(SigningKeys::new("sig_us_1", "sig_us_2").unwrap().with_label("US_EAST_1").unwrap());
     let public_url = PublicUrl::base(BASE).unwrap();
@@ -86,9 +87,9 @@ async fn the_region_header_decides_nothing() {
         for (signer, verdict) in [
             (current(), StatusCode::OK),
             (Signer::new("sig_us_1").unwrap(), StatusCode::OK),
-            (stranger(), StatusCode::BAD_REQUEST),
+            (unknown_key(), StatusCode::BAD_REQUEST),
         ] {
-            let mut request = delivery(&signer);
+            let mut request = hello(&signer);
             request.headers_mut().insert("upstash-region", region.parse().unwrap());
             assert_eq!(status(&app, request).await, verdict, "{region}");
         }
@@ -96,14 +97,14 @@ async fn the_region_header_decides_nothing() {
 }
 
 #[test]
-fn the_signer_makes_what_qstash_sends() {
+fn signer_creates_what_qstash_sends() {
     let request: Request<Full<Bytes>> = current().delivery(URL, b"Hello", now()).request().unwrap();
     assert_eq!((request.method(), request.uri()), (&http::Method::POST, &URL.parse().unwrap()));
     let token = request.headers()["upstash-signature"].to_str().unwrap();
     let [header, claims, _] = token.split('.').collect::<Vec<_>>()[..] else {
-        panic!("three segments")
+        panic!("not three segments: {token}")
     };
-    // The text that every genuine token starts with.
+    // The header of every token that QStash issues.
     assert_eq!(header, "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9");
     let claims = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, claims).unwrap();
     assert_eq!(
@@ -122,7 +123,7 @@ fn the_signer_makes_what_qstash_sends() {
 }
 
 #[test]
-fn delivery_data_is_typed_and_what_is_malformed_is_none() {
+fn malformed_delivery_metadata_is_none() {
     let read = |headers: &[(&'static str, &[u8])]| {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -181,22 +182,22 @@ fn last_attempt_depends_on_the_published_retries() {
 }
 
 #[tokio::test]
-async fn axum_handlers_extract_claims_and_delivery_data() {
+async fn axum_handlers_extract_claims_and_metadata() {
     async fn handler(claims: Claims, delivery: UnsignedDelivery, body: String) -> String {
         format!("{} {:?} {body}", claims.subject(), delivery.retried)
     }
     let protected = Router::new().route("/hook", post(handler)).layer(layer());
-    let mut request = delivery(&current());
+    let mut request = hello(&current());
     request.headers_mut().insert("upstash-retried", "2".parse().unwrap());
     let response = protected.oneshot(request).await.unwrap();
     assert_eq!(text(response).await, "https://api.example.com/hook Some(2) Hello");
 }
 
 #[tokio::test]
-async fn claims_without_the_layer_are_500_and_a_log_line() {
+async fn claims_without_the_layer_are_500_and_logged() {
     let unprotected = Router::new().route("/hook", post(async |_: Claims| "reached"));
     let log = Log::capture();
-    let response = unprotected.oneshot(delivery(&current())).await.unwrap();
+    let response = unprotected.oneshot(hello(&current())).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("no QStashVerifyLayer"));
     let lines = log.lines();
@@ -209,13 +210,12 @@ async fn claims_without_the_layer_are_500_and_a_log_line() {
     );
 }
 
-/// Outside axum too, a handler that reads its claims fails closed.
 #[tokio::test]
-async fn claims_of_a_request_are_there_only_behind_the_layer() {
+async fn claims_from_request_fail_without_the_layer() {
     async fn handler(request: Request<Full<Bytes>>) -> Result<Response<String>, MissingLayer> {
         Ok(Response::new(Claims::from_request(&request)?.subject().to_owned()))
     }
-    let request = || current().delivery(URL, b"Hello", now()).request().unwrap();
+    let request = || delivery(&current(), "Hello", Full::from("Hello"));
     let response = layer().layer(service_fn(handler)).oneshot(request()).await.unwrap();
     assert_eq!(text(response).await, URL);
 
@@ -228,7 +228,7 @@ async fn claims_of_a_request_are_there_only_behind_the_layer() {
 }
 
 #[tokio::test]
-async fn handlers_can_answer_never_and_later() {
+async fn handlers_respond_non_retryable_or_retry_after() {
     async fn check<B>(never: Response<B>, later: Response<B>)
     where
         B: http_body::Body<Error: Debug>,
@@ -251,7 +251,7 @@ async fn handlers_can_answer_never_and_later() {
     let whole: Response<String> = retry_after(Duration::from_secs(60), "busy");
     assert_eq!(whole.headers()["retry-after"], "60");
     let longest: Response<String> = retry_after(Duration::MAX, "busy");
-    // QStash ignores what is above one day, and would use its own backoff.
+    // QStash ignores a longer delay than one day and uses its own backoff.
     assert_eq!(longest.headers()["retry-after"], "86400");
     let a_day: Response<String> = retry_after(Duration::from_secs(86_400), "busy");
     assert_eq!(a_day.headers()["retry-after"], "86400");
@@ -259,10 +259,10 @@ async fn handlers_can_answer_never_and_later() {
     let app = Router::new()
         .route("/hook", post(async || non_retryable::<axum::body::Body>("never").into_response()))
         .layer(layer());
-    assert_eq!(status(&app, delivery(&current())).await, 489);
+    assert_eq!(status(&app, hello(&current())).await, 489);
 }
 
-/// Everything logged on this thread while it lives.
+/// Captures the log of this thread until it is dropped.
 pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
@@ -292,8 +292,8 @@ impl<'a> MakeWriter<'a> for Writer {
 
 impl Log {
     pub(crate) fn capture() -> Self {
-        /// While a process has a single subscriber, tracing asks only the thread that comes first
-        /// to an event whether anybody wants it, and that may be another test's.
+        /// With a single subscriber in the process, tracing caches an event's interest from the
+        /// first thread that reaches it, which may run another test. A second one prevents that.
         static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
             let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink);
             tracing::Dispatch::new(nowhere.with_max_level(tracing::Level::TRACE).finish())
@@ -310,7 +310,7 @@ impl Log {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("text")
+        String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("UTF-8")
     }
 
     fn lines(&self) -> Vec<String> {
@@ -323,7 +323,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn one_event_for_each_request_with_stable_fields() {
+async fn each_request_is_one_event_with_stable_fields() {
     let log = Log::capture();
     let app = app(layer());
     let with_id = |mut request: Request<Body>| {
@@ -333,7 +333,7 @@ async fn one_event_for_each_request_with_stable_fields() {
         request
     };
 
-    status(&app, with_id(delivery(&current()))).await;
+    status(&app, with_id(hello(&current()))).await;
     let accepted = log.lines();
     assert_eq!(
         accepted,
@@ -342,7 +342,7 @@ async fn one_event_for_each_request_with_stable_fields() {
         ]
     );
 
-    status(&app, with_id(delivery(&stranger()))).await;
+    status(&app, with_id(hello(&unknown_key()))).await;
     assert_eq!(
         log.lines()[1..],
         [
@@ -351,9 +351,7 @@ async fn one_event_for_each_request_with_stable_fields() {
     );
 
     let elsewhere = current().delivery("https://elsewhere.example/x", b"Hello", now()).token();
-    let mut request = with_id(delivery(&current()));
-    request.headers_mut().insert("upstash-signature", elsewhere.parse().unwrap());
-    status(&app, request).await;
+    status(&app, with_id(request(&elsewhere, "Hello".into()))).await;
     assert_eq!(
         log.lines()[2..],
         [
@@ -362,21 +360,18 @@ async fn one_event_for_each_request_with_stable_fields() {
     );
 }
 
-/// A rejection whatever its reason is one event, at `warn`, with that reason.
 #[tokio::test]
-async fn every_rejection_is_one_event() {
+async fn each_rejection_is_one_warning_with_its_reason() {
     let log = Log::capture();
-    let (sender, broken) = http_body_util::channel::Channel::<Bytes, std::io::Error>::new(1);
-    sender.abort(std::io::Error::other("broke off"));
-    let broken = Body::new(broken);
+    let broken = Body::new(Frames::new([Step::Fail("broken".into())]));
     let cases = [
         (layer(), Request::post("/hook").body(Body::empty()).unwrap(), "header is missing"),
-        (layer(), delivery(&current()).map(|_| "Hallo".into()), "not the one that was signed"),
-        (layer().body_limit(4), delivery(&current()), "limit of 4 bytes"),
-        (layer(), delivery(&current()).map(|_| broken), "could not be read"),
+        (layer(), hello(&current()).map(|_| "Hallo".into()), "not the one that was signed"),
+        (layer().body_limit(4), hello(&current()), "limit of 4 bytes"),
+        (layer(), hello(&current()).map(|_| broken), "could not be read"),
         (
             layer_for(PublicUrl::from_fn(|_| None)),
-            delivery(&current()),
+            hello(&current()),
             "cannot tell its own public URL",
         ),
     ];
@@ -392,9 +387,9 @@ async fn every_rejection_is_one_event() {
 }
 
 #[tokio::test]
-async fn a_delivery_signed_with_a_next_key_says_that_keys_were_rolled() {
+async fn delivery_signed_with_the_next_key_warns_of_a_roll() {
     let log = Log::capture();
-    status(&app(layer()), delivery(&next())).await;
+    status(&app(layer()), hello(&next())).await;
     let lines = log.lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("DEBUG") && lines[0].contains(r#"key="next""#), "{lines:?}");
@@ -405,9 +400,8 @@ async fn a_delivery_signed_with_a_next_key_says_that_keys_were_rolled() {
     );
 }
 
-/// No key, token or body in anything that is ever printed.
 #[tokio::test]
-async fn nothing_prints_a_key_a_token_or_a_body() {
+async fn keys_tokens_and_bodies_are_never_printed() {
     const SECRET_BODY: &[u8] = b"sentinel-body-5d41402a";
     let log = Log::capture();
     let mut printed = String::new();
@@ -417,14 +411,14 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     let signer = current();
     let layer = layer_for(PublicUrl::base(BASE).unwrap());
     let verifier = Verifier::new(keys.clone());
-    let good = signer.delivery(URL, SECRET_BODY, now()).token();
+    let valid = signer.delivery(URL, SECRET_BODY, now()).token();
     print(&keys);
     print(&signer);
     print(&layer);
     print(&layer.signing_keys_handle());
     print(&verifier);
-    print(&verifier.verify_token(&good, URL, now()));
-    print(&verifier.verify(&good, URL, SECRET_BODY, now()));
+    print(&verifier.verify_token(&valid, URL, now()));
+    print(&verifier.verify(&valid, URL, SECRET_BODY, now()));
     print(&SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")));
     for error in [
         SigningKeys::new(CURRENT_KEY, &format!("{NEXT_KEY} ")),
@@ -440,14 +434,14 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     print(&signer.delivery(URL, SECRET_BODY, now()));
     print(&signer.delivery(URL, SECRET_BODY, now()).request::<Full<Bytes>>().unwrap().uri());
 
-    // Rejections for every kind of reason, each with its Debug, Display, event and answer.
+    // Every kind of rejection, with its Debug, Display, event and response.
     let token = |name: &str, value: serde_json::Value| {
         signer.delivery(URL, SECRET_BODY, now()).claim(name, value).token()
     };
     let signatures = [
-        good.clone(),
+        valid.clone(),
         next().delivery(URL, SECRET_BODY, now()).token(),
-        stranger().delivery(URL, SECRET_BODY, now()).token(),
+        unknown_key().delivery(URL, SECRET_BODY, now()).token(),
         signer.delivery(URL, b"another body", now()).token(),
         token("iss", CURRENT_KEY.into()),
         token("exp", "1".into()),
@@ -457,51 +451,44 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
         token("body", "AAAA".into()),
         signer.delivery(URL, SECRET_BODY, now()).header("alg", "none").token(),
         signer.delivery(URL, SECRET_BODY, now()).header("crit", CURRENT_KEY).token(),
-        format!("{good}{good}"),
-        format!("{good}={}", "x".repeat(9_000)),
-        good[..good.len() - 2].to_owned(),
-        good.replace('.', "-"),
+        format!("{valid}{valid}"),
+        format!("{valid}={}", "x".repeat(9_000)),
+        valid[..valid.len() - 2].to_owned(),
+        valid.replace('.', "-"),
         signer.delivery(URL, SECRET_BODY, now()).without_claim("exp").token(),
         signer.sign_raw(CURRENT_KEY.as_bytes(), SECRET_BODY),
         signer.delivery("https://sentinel@elsewhere.example", SECRET_BODY, now()).token(),
         String::new(),
     ];
     for limit in [1_000, 3] {
-        let inner = service_fn(|_: Request<Full<Bytes>>| async {
-            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
-        });
-        let mut service = layer.clone().body_limit(limit).layer(inner);
+        let mut service = layer.clone().body_limit(limit).layer(Bare);
         print(&service);
         for signature in &signatures {
-            let request = Request::post("/hook").header("upstash-signature", signature);
-            let response =
-                service.call(request.body(Full::from(SECRET_BODY)).unwrap()).await.unwrap();
-            if let Some(rejection) = response.extensions().get::<tower_qstash::Rejection>() {
+            let request = request(signature, Full::from(SECRET_BODY));
+            let response = service.call(request).await.unwrap();
+            if let Some(rejection) = response.extensions().get::<Rejection>() {
                 print(rejection);
                 print(&format_args!("{rejection}"));
-                print(&format_args!("{:?}", std::error::Error::source(rejection)));
+                print(&format_args!("{:?}", rejection.source()));
             }
             print(&response.headers());
             print(&text(response).await);
         }
     }
-    // A public URL that holds a password, and one that cannot be told.
+    // Public URLs with a password, and an unknown one.
     let with_password = PublicUrl::exact("https://user:sentinel@api.example.com/hook").unwrap();
-    let below_it = PublicUrl::base("https://user:sentinel@api.example.com").unwrap();
+    let base_with_password = PublicUrl::base("https://user:sentinel@api.example.com").unwrap();
     for public_url in [
         with_password,
-        below_it,
+        base_with_password,
         PublicUrl::from_fn(|_| Some("https://user:sentinel@api.example.com/hook".into())),
         PublicUrl::from_fn(|_| None),
     ] {
         print(&public_url);
-        let inner = service_fn(|_: Request<Full<Bytes>>| async {
-            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
-        });
-        let service = layer_for(public_url).layer(inner);
-        let request = signer.delivery(URL, SECRET_BODY, now()).request().unwrap();
+        let service = layer_for(public_url).layer(Bare);
+        let request = delivery(&signer, SECRET_BODY, Full::from(SECRET_BODY));
         let response = service.oneshot(request).await.unwrap();
-        print(&response.extensions().get::<tower_qstash::Rejection>().expect("a rejection"));
+        print(&response.extensions().get::<Rejection>().expect("a rejection"));
         print(&text(response).await);
     }
     printed.push_str(&log.text());
@@ -518,9 +505,10 @@ async fn nothing_prints_a_key_a_token_or_a_body() {
     }
 }
 
-/// Whoever owns a key can sign any URL: a tenant's key counts only for the tenant's own.
+/// The owner of a key can sign any URL, so a tenant's key must only be accepted for the tenant's
+/// own.
 #[tokio::test]
-async fn keys_of_another_account_are_bound_to_its_url() {
+async fn keys_of_an_account_are_bound_to_its_url() {
     const TENANT_URL: &str = "https://api.example.com/tenants/7";
     let base = |url: &str| PublicUrl::base(url).unwrap();
     let tenant_keys = SigningKeysHandle::new(
@@ -542,19 +530,19 @@ async fn keys_of_another_account_are_bound_to_its_url() {
     assert_eq!(outcome(&current(), URL, "/hook").await, (200, "current".into()));
     let own = "https://tenant.example/tenants/7/x";
     assert_eq!(outcome(&tenant, own, "/tenants/7/x").await, (200, "tenant 7".into()));
-    // Each at the other's, and a tenant at an endpoint of nobody.
+    // Each at the other's URL, and the tenant at a URL of neither.
     for (signer, url, target) in [
         (&tenant, URL, "/hook"),
         (&tenant, "https://api.example.com/admin", "/admin"),
         (&current(), own, "/tenants/7/x"),
     ] {
-        let (status, answer) = outcome(signer, url, target).await;
-        assert!(status == 400 && answer.contains("subject_mismatch"), "{url}: {answer}");
+        let (status, body) = outcome(signer, url, target).await;
+        assert!(status == 400 && body.contains("subject_mismatch"), "{url}: {body}");
     }
-    let (_, answer) = outcome(&stranger(), URL, "/hook").await;
-    assert!(answer.contains("signature_mismatch"), "{answer}");
+    let (_, body) = outcome(&unknown_key(), URL, "/hook").await;
+    assert!(body.contains("signature_mismatch"), "{body}");
 
-    // Its keys roll on their own.
+    // The tenant's keys are rolled independently.
     tenant_keys.set(SigningKeys::from_key("sig_rolled").unwrap().with_label("tenant 7").unwrap());
     assert_eq!(outcome(&tenant, own, "/tenants/7/x").await.0, 400);
     let rolled = Signer::new("sig_rolled").unwrap();
@@ -562,19 +550,18 @@ async fn keys_of_another_account_are_bound_to_its_url() {
     assert_eq!(outcome(&current(), URL, "/hook").await.0, 200);
 }
 
-/// An account may be given twice, for two URLs.
 #[tokio::test]
-async fn the_same_keys_for_two_urls_are_accepted_at_both() {
+async fn same_keys_for_two_urls_are_accepted_at_both() {
     let exact = |url: &str| PublicUrl::exact(url).unwrap();
     let layer = QStashVerifyLayer::new(keys(), exact("https://a.example/hook"))
         .also(keys(), exact(URL))
         .clock(now);
-    assert_eq!(status(&app(layer), delivery(&current())).await, StatusCode::OK);
+    assert_eq!(status(&app(layer), hello(&current())).await, StatusCode::OK);
 }
 
-/// What nobody has signed is cut, and nothing of it but method and path is logged.
+/// Of an unsigned request only the method and the path are logged, and every logged text is cut.
 #[tokio::test]
-async fn a_client_cannot_flood_the_log() {
+async fn long_requests_do_not_flood_the_log() {
     let log = Log::capture();
     let long = "x".repeat(380_000);
     let target = format!("/{}", "p".repeat(60_000));
@@ -589,14 +576,14 @@ async fn a_client_cannot_flood_the_log() {
         request
     };
     let app = Router::new().fallback(async || "done").layer(layer());
-    for signer in [None, Some(stranger())] {
+    for signer in [None, Some(unknown_key())] {
         status(&app, with_long_header(signer, &target)).await;
         let line = log.lines().pop().unwrap();
         assert!(line.len() < 700 && !line.contains("xx"), "{line}");
         assert!(line.contains("rejected a request that QStash did not sign"), "{line}");
         assert!(line.contains(&format!("path=\"/{}\"", "p".repeat(255))), "{line}");
     }
-    // Signed, yet most of it by nobody.
+    // The token is valid, but headers are not signed.
     for (signer, target) in [(current(), "/hook"), (current(), "/other")] {
         let mut request = with_long_header(Some(signer), target);
         *request.uri_mut() = "/hook".parse().unwrap();
@@ -607,7 +594,7 @@ async fn a_client_cannot_flood_the_log() {
         }
         assert!(line.len() < 1_500, "{line}");
     }
-    // Cut between characters, not within one.
+    // Texts are cut between characters.
     let signer = current();
     let jti = format!("{}{}", "a".repeat(255), "é".repeat(100));
     let token = signer.delivery(URL, b"Hello", now()).claim("jti", jti);
@@ -616,22 +603,21 @@ async fn a_client_cannot_flood_the_log() {
     assert!(line.contains(&format!("jti=\"{}\"", "a".repeat(255))), "{line}");
 }
 
-/// An operator with two routes can tell which one was called, also behind a nest.
 #[tokio::test]
-async fn a_rejection_is_logged_with_the_whole_path() {
+async fn rejection_in_a_nested_router_logs_the_full_path() {
     let log = Log::capture();
     let routes = Router::new().route("/hook", post(async || "done")).layer(layer());
     let app = Router::new().nest("/api/v1", routes);
     status(&app, Request::post("/api/v1/hook?secret=1").body(Body::empty()).unwrap()).await;
     let line = log.lines().pop().unwrap();
     assert!(line.contains(r#"path="/api/v1/hook""#) && !line.contains("secret"), "{line}");
-    assert!(!line.contains("QStash delivery"), "nothing says that QStash sent it: {line}");
+    assert!(!line.contains("QStash delivery"), "QStash didn't sign it: {line}");
 }
 
 #[tokio::test]
-async fn query_values_are_logged_only_when_asked_for() {
+async fn query_values_are_redacted_unless_enabled() {
     const SUBJECT: &str = "https://user:pass@api.example.com/x?tenant=secret&flag";
-    for (ask, sub, expected_url) in [
+    for (log_values, sub, expected_url) in [
         (
             false,
             "https://***@api.example.com/x?tenant=***&flag",
@@ -644,7 +630,7 @@ async fn query_values_are_logged_only_when_asked_for() {
         ),
     ] {
         let log = Log::capture();
-        let layer = if ask { layer().log_query_values(true) } else { layer() };
+        let layer = if log_values { layer().log_query_values(true) } else { layer() };
         let app = Router::new().fallback(async || "done").layer(layer);
         let token = current().delivery(SUBJECT, b"Hello", now()).token();
         let request = Request::post("/hook?token=abc").header("upstash-signature", token);
@@ -657,14 +643,14 @@ async fn query_values_are_logged_only_when_asked_for() {
         let request = Request::post("/hook?token=abc").header("upstash-signature", token);
         status(&app, request.body(Body::from("Hello")).unwrap()).await;
         let line = log.lines().pop().unwrap();
-        let value = if ask { "abc" } else { "***" };
+        let value = if log_values { "abc" } else { "***" };
         assert!(line.contains(&format!("sub=\"{URL}?token={value}\"")), "{line}");
     }
 }
 
-/// A roll concerns every delivery, and must not bury the rest of the log.
+/// A roll affects every delivery, so a warning for each would bury the rest of the log.
 #[tokio::test]
-async fn a_roll_is_warned_of_once_a_minute_for_each_key() {
+async fn roll_is_warned_of_once_a_minute_per_key() {
     let log = Log::capture();
     let seconds = Arc::new(AtomicU64::new(0));
     let clock = Arc::clone(&seconds);
@@ -674,37 +660,32 @@ async fn a_roll_is_warned_of_once_a_minute_for_each_key() {
         .clock(move || now() + Duration::from_secs(clock.load(Ordering::Relaxed)));
     // Clones and services share the interval.
     let apps = [app(layer.clone()), app(layer.body_limit(100))];
-    let others = Signer::new("sig_other_2").unwrap();
+    let other = Signer::new("sig_other_2").unwrap();
     let mut warnings = Vec::new();
     for second in [0, 1, 59, 60, 61, 119, 120, 30] {
         seconds.store(second, Ordering::Relaxed);
         for app in &apps {
-            for signer in [next(), others.clone()] {
-                assert_eq!(status(app, delivery(&signer)).await, StatusCode::OK);
+            for signer in [next(), other.clone()] {
+                assert_eq!(status(app, hello(&signer)).await, StatusCode::OK);
             }
         }
         let rolled = log.lines().iter().filter(|line| line.contains("keys were rolled")).count();
         warnings.push(rolled);
     }
-    // The last time is of a clock that was set back.
+    // The last one is after the clock was set back.
     assert_eq!(warnings, [2, 2, 2, 4, 4, 4, 6, 8]);
 }
 
-/// Some platforms have no clock, and a stranger must not make a receiver ask for it.
+/// Some platforms have no clock, and a forged token must not make a receiver read it.
 #[tokio::test]
-async fn the_clock_is_read_only_for_a_token_with_a_valid_mac() {
-    let broken = layer().clock(|| panic!("there is no clock"));
-    let app = app(broken);
+async fn clock_is_read_only_once_the_mac_is_valid() {
+    let app = app(layer().clock(|| panic!("no clock")));
     let token = |signer: &Signer| signer.delivery(URL, b"Hello", now());
-    let forged = token(&stranger()).token();
+    let forged = token(&unknown_key()).token();
     let elsewhere = current().delivery("https://elsewhere.example", b"Hello", now()).token();
     let issuer = token(&current()).claim("iss", "x").token();
     for signature in ["x", "a.b.c", "..", &forged, &elsewhere, &issuer] {
-        let request = Request::post("/hook").header("upstash-signature", signature);
-        assert_eq!(
-            status(&app, request.body(Body::from("Hello")).unwrap()).await,
-            400,
-            "{signature}"
-        );
+        let status = status(&app, request(signature, "Hello".into())).await;
+        assert_eq!(status, 400, "{signature}");
     }
 }

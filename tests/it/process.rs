@@ -1,32 +1,26 @@
-//! Other processes, and the patience to wait for them.
+//! Running cargo and the built examples.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, process::Command};
 
-/// Waits so long that only what hangs runs into it: a bug must fail a test, not hang it.
-pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("within a minute")
-}
-
-/// Builds the example of that name and returns its path. An example with dependencies of its own is a
-/// package. `cargo test --test it` alone would leave an old executable in place.
+/// Builds an example and returns the path of its executable.
+///
+/// `cargo test --test it` doesn't build examples, so an outdated one could be left.
 pub(crate) fn example(name: &str) -> PathBuf {
-    let (package, kind) = match name.starts_with(env!("CARGO_PKG_NAME")) {
-        true => (["--package", name], "bin"),
-        false => (["--example", name], "example"),
-    };
-    let build = ["build", "--locked", "--message-format=json"];
+    let package = ["--package", "tower-qstash-examples", "--all-features"];
+    let build = ["build", "--locked", "--message-format=json", "--example", name];
     let messages = cargo(&[&build[..], &package].concat());
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == kind;
-        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+        let is_example =
+            message["target"]["name"] == name && message["target"]["kind"][0] == "example";
+        is_example.then(|| message["executable"].as_str().map(PathBuf::from))?
     });
-    executable.expect("cargo names the executable it built")
+    executable.expect("cargo reports the executable")
 }
 
-/// What cargo prints on its standard output.
+/// Runs cargo and returns its standard output.
 pub(crate) fn cargo(arguments: &[&str]) -> String {
-    let cargo = std::env::var("CARGO").expect("tests are run by cargo");
+    let cargo = std::env::var("CARGO").expect("cargo sets it for tests");
     let output = Command::new(cargo)
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

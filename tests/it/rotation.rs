@@ -20,7 +20,7 @@ use axum::{
 use serde_json::json;
 use tower_qstash::Signer;
 
-use crate::{process::in_time, service::Service};
+use crate::{service::Service, support::futures::with_timeout};
 
 const TOKEN: &str = "secret-token-of-the-api";
 const REPLACED: &str = "the signing keys were replaced";
@@ -73,7 +73,7 @@ impl Load {
     /// Waits until every task has made some deliveries, so that no earlier one is under way.
     async fn some_more(&self) {
         let before = self.delivered();
-        in_time(async {
+        with_timeout(async {
             while self.delivered().iter().zip(&before).any(|(now, before)| *now < before + 10) {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
@@ -86,7 +86,7 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         let mut lost = Vec::new();
         for task in self.tasks {
-            lost.extend(in_time(task).await.expect("no panic"));
+            lost.extend(with_timeout(task).await.expect("no panic"));
         }
         (self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum(), lost)
     }
@@ -124,7 +124,7 @@ impl Drop for Directory {
 async fn hang_up(service: &Service) {
     let command = format!("kill -HUP {}", service.process_id());
     let status = tokio::process::Command::new("sh").args(["-c", &command]).status();
-    assert!(in_time(status).await.expect("sh starts").success());
+    assert!(with_timeout(status).await.expect("sh starts").success());
 }
 
 #[cfg(unix)]
@@ -230,7 +230,7 @@ async fn api_keys_follow_two_rolls_under_load() {
     let api = Api::default();
     let url = api.start().await;
     let variables = [("QSTASH_URL", &*url), ("QSTASH_TOKEN", TOKEN)];
-    let service = Arc::new(Service::start("tower-qstash-rotate-api", &variables).await);
+    let service = Arc::new(Service::start("rotate_api", &variables).await);
 
     let load = Load::start(&service, &api.current);
     for roll in 1..=2 {
@@ -257,7 +257,7 @@ async fn retired_key_is_dropped_in_the_end() {
     let api = Api::default();
     let url = api.start().await;
     let variables = [("QSTASH_URL", &*url), ("QSTASH_TOKEN", TOKEN), ("KEEP_SECONDS", "0")];
-    let service = Service::start("tower-qstash-rotate-api", &variables).await;
+    let service = Service::start("rotate_api", &variables).await;
     api.roll();
     assert_eq!(status(&service, 1).await, 200);
     service.logged("the previous signing keys were retired", 1).await;
@@ -277,7 +277,7 @@ async fn failing_api_leaves_the_old_keys_in_place() {
         ("QSTASH_CURRENT_SIGNING_KEY", KEYS[0]),
         ("QSTASH_NEXT_SIGNING_KEY", KEYS[1]),
     ];
-    let service = Service::start("tower-qstash-rotate-api", &variables).await;
+    let service = Service::start("rotate_api", &variables).await;
     api.roll();
     service.logged("the old ones stay in place", 2).await;
     let log = service.log();
@@ -307,7 +307,7 @@ async fn unreachable_api_leaves_the_old_keys_in_place() {
         ("QSTASH_CURRENT_SIGNING_KEY", KEYS[0]),
         ("QSTASH_NEXT_SIGNING_KEY", KEYS[1]),
     ];
-    let service = Service::start("tower-qstash-rotate-api", &variables).await;
+    let service = Service::start("rotate_api", &variables).await;
     service.logged("the old ones stay in place", 2).await;
     assert_eq!([status(&service, 0).await, status(&service, 1).await], [200, 200]);
     assert_eq!(status(&service, 2).await, 400);

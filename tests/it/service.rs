@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower_qstash::Signer;
 
-use crate::process::{example, in_time};
+use crate::{process::example, support::futures::with_timeout};
 
 /// Where the receivers believe that they are published.
 pub(crate) const PUBLIC_URL: &str = "https://api.example.com";
@@ -50,7 +50,7 @@ impl Service {
         });
         let mut line = String::new();
         let mut printed = BufReader::new(process.stdout.take().expect("piped"));
-        in_time(printed.read_line(&mut line)).await.expect("a line");
+        with_timeout(printed.read_line(&mut line)).await.expect("a line");
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split(',').next());
         let address =
             address.unwrap_or_else(|| panic!("{line}{}", *log.borrow())).trim_end().to_owned();
@@ -71,7 +71,7 @@ impl Service {
     pub(crate) async fn logged(&self, text: &str, times: usize) {
         let mut log = self.log.clone();
         let waited = log.wait_for(|log| log.matches(text).count() >= times);
-        let waited = in_time(async { waited.await.map(|_| ()) }).await;
+        let waited = with_timeout(async { waited.await.map(|_| ()) }).await;
         assert!(waited.is_ok(), "it stopped without {text:?}: {}", self.log());
     }
 
@@ -88,9 +88,9 @@ impl Service {
             .header("upstash-signature", token)
             .body(Full::new(body))
             .expect("a valid request");
-        let response = in_time(self.client.request(request)).await.expect("a response");
+        let response = with_timeout(self.client.request(request)).await.expect("a response");
         let status = response.status().as_u16();
-        let body = in_time(response.into_body().collect()).await.expect("a whole response");
+        let body = with_timeout(response.into_body().collect()).await.expect("a whole response");
         (status, String::from_utf8_lossy(&body.to_bytes()).into_owned())
     }
 }

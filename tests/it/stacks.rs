@@ -1,5 +1,4 @@
-//! The stacks that people build: each compiles, lets a genuine delivery through to the handler and
-//! keeps a forged one from it.
+//! Common stacks: each one compiles, forwards a valid delivery and rejects a forged one.
 
 use std::{convert::Infallible, fmt::Debug, time::Duration};
 
@@ -13,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::{Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
@@ -42,19 +41,18 @@ use tower_http::{
 };
 use tower_qstash::{Claims, RequestBody};
 
-use crate::{
-    process::in_time,
-    support::{BASE, current, layer, now, stranger},
+use crate::support::{
+    BASE, URL, current, futures::with_timeout, layer, now, responses::text, unknown_key,
 };
 
-const BODY: &[u8] = b"Hello World";
-/// Long enough for any machine: no test here waits for it.
+const BODY: &str = "Hello World";
+/// No test waits for it.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A handler that only a verified request satisfies; it echoes, so that the body is seen to arrive.
+/// Echoes a verified request.
 async fn echo<B>(request: Request<B>) -> Result<Response<B>, Infallible> {
-    let (head, body) = request.into_parts();
-    assert!(head.extensions.get::<Claims>().is_some());
+    let (parts, body) = request.into_parts();
+    assert!(parts.extensions.get::<Claims>().is_some());
     Ok(Response::new(body))
 }
 
@@ -70,7 +68,7 @@ async fn check_axum(router: Router) {
     check::<Body, _, _>(router).await;
 }
 
-/// Sends one genuine and one forged delivery to `/hook`.
+/// Sends a valid and a forged delivery to `/hook`.
 async fn check<Q, S, R>(stack: S)
 where
     Q: RequestBody,
@@ -87,13 +85,13 @@ where
     R: http_body::Body<Error: Debug>,
 {
     let url = format!("{BASE}{path}");
-    for (signer, status) in [(current(), StatusCode::OK), (stranger(), StatusCode::BAD_REQUEST)] {
-        let request = signer.delivery(&url, BODY, now()).request::<Q>().expect("a good URL");
-        let response =
-            stack.ready().await.expect("ready").call(request).await.expect("no error passes");
+    for (signer, status) in [(current(), StatusCode::OK), (unknown_key(), StatusCode::BAD_REQUEST)]
+    {
+        let request = signer.delivery(&url, BODY, now()).request::<Q>().expect("a valid URL");
+        let response = stack.ready().await.expect("ready").call(request).await.expect("a response");
         assert_eq!(response.status(), status);
-        let answer = response.into_body().collect().await.expect("a whole answer").to_bytes();
-        assert_eq!(answer == BODY, status == StatusCode::OK, "{answer:?}");
+        let body = text(response).await;
+        assert_eq!(body == BODY, status == StatusCode::OK, "{body}");
     }
 }
 
@@ -115,7 +113,7 @@ async fn axum_routers() {
 }
 
 #[tokio::test]
-async fn axum_under_layers_of_tower_http() {
+async fn axum_with_tower_http_layers() {
     check_axum(hook().layer(layer()).layer(TraceLayer::new_for_http())).await;
     check_axum(hook().layer(TraceLayer::new_for_http()).layer(layer())).await;
 
@@ -138,9 +136,9 @@ async fn axum_under_layers_of_tower_http() {
     check_axum(hook().layer(many)).await;
 }
 
-/// The default body of an answer that is cut short must exist, whatever the body below is.
+/// A timeout needs a default response body, which a trace's body doesn't have.
 #[tokio::test]
-async fn a_timeout_above_a_trace() {
+async fn outer_timeout_with_an_inner_trace() {
     let stack = ServiceBuilder::new()
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, LONG))
         .layer(layer())
@@ -150,25 +148,25 @@ async fn a_timeout_above_a_trace() {
 }
 
 #[tokio::test]
-async fn axum_with_layers_that_fail() {
+async fn axum_with_fallible_layers() {
     async fn failed(_: BoxError) -> StatusCode {
         StatusCode::SERVICE_UNAVAILABLE
     }
-    let above = ServiceBuilder::new()
+    let outer = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(failed))
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
         .layer(tower::timeout::TimeoutLayer::new(LONG))
         .layer(layer());
-    check_axum(hook().layer(above)).await;
+    check_axum(hook().layer(outer)).await;
 
-    let below = ServiceBuilder::new()
+    let inner = ServiceBuilder::new()
         .layer(layer())
         .layer(HandleErrorLayer::new(failed))
         .layer(tower::timeout::TimeoutLayer::new(LONG))
         .layer(ConcurrencyLimitLayer::new(1))
         .layer(LoadShedLayer::new());
-    check_axum(hook().layer(below)).await;
+    check_axum(hook().layer(inner)).await;
 
     let buffered = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(failed))
@@ -180,26 +178,26 @@ async fn axum_with_layers_that_fail() {
 }
 
 #[tokio::test]
-async fn axum_functions_as_middleware() {
-    async fn before(request: axum::extract::Request, next: Next) -> axum::response::Response {
+async fn axum_with_middleware_from_fn() {
+    async fn outer(request: axum::extract::Request, next: Next) -> axum::response::Response {
         assert!(request.extensions().get::<Claims>().is_none());
         next.run(request).await
     }
-    async fn after(
+    async fn inner(
         _: Claims,
         request: axum::extract::Request,
         next: Next,
     ) -> impl axum::response::IntoResponse {
         next.run(request).await
     }
-    check_axum(hook().layer(from_fn(after)).layer(layer()).layer(from_fn(before))).await;
-    let stack = ServiceBuilder::new().layer(from_fn(before)).layer(layer()).layer(from_fn(after));
+    check_axum(hook().layer(from_fn(inner)).layer(layer()).layer(from_fn(outer))).await;
+    let stack = ServiceBuilder::new().layer(from_fn(outer)).layer(layer()).layer(from_fn(inner));
     check_axum(hook().layer(stack)).await;
 }
 
-/// What wraps the request's body above needs the one line that boxes it again.
+/// If an outer layer wraps the request's body, one line has to box it.
 #[tokio::test]
-async fn layers_above_that_change_the_body() {
+async fn outer_layers_that_wrap_the_body() {
     let limited = ServiceBuilder::new()
         .layer(RequestBodyLimitLayer::new(BODY.len()))
         .map_request(|request: Request<_>| request.map(Body::new))
@@ -207,18 +205,18 @@ async fn layers_above_that_change_the_body() {
     check_axum(hook().layer(limited.clone())).await;
 
     let signer = current();
-    let too_long = signer.delivery(&format!("{BASE}/hook"), b"Hello Worlds", now());
+    let too_long = signer.delivery(URL, b"Hello Worlds", now());
     let too_long = too_long.request::<Body>().unwrap();
     let response = hook().layer(limited).oneshot(too_long).await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 
-    let nothing_compressed = ServiceBuilder::new()
+    let decompressed = ServiceBuilder::new()
         .layer(RequestDecompressionLayer::new())
         .map_request(|request: Request<_>| request.map(Body::new))
         .layer(layer());
-    check_axum(hook().layer(nothing_compressed)).await;
+    check_axum(hook().layer(decompressed)).await;
 
-    // One call for each layer, and axum does it.
+    // With one call for each layer, axum boxes it.
     let limited = RequestBodyLimitLayer::new(BODY.len());
     check_axum(hook().layer(layer()).layer(limited)).await;
 
@@ -231,9 +229,8 @@ async fn layers_above_that_change_the_body() {
     check::<Full<Bytes>, _, _>(limited).await;
 }
 
-/// What wraps it below needs nothing.
 #[tokio::test]
-async fn layers_below_that_change_the_body() {
+async fn inner_layers_that_wrap_the_body() {
     let stack = ServiceBuilder::new()
         .layer(layer())
         .layer(RequestBodyLimitLayer::new(BODY.len()))
@@ -241,34 +238,36 @@ async fn layers_below_that_change_the_body() {
     check_axum(hook().layer(stack)).await;
 }
 
-/// QStash signs the bytes that it sends: with `Content-Encoding: gzip`, the compressed ones.
+/// QStash signs the bytes that it sends, so with `Content-Encoding: gzip` the compressed ones.
 #[tokio::test]
-async fn decompression_belongs_below() {
-    let compressed = gzip(BODY);
+async fn decompression_works_only_as_an_inner_layer() {
+    let compressed = gzip(BODY.as_bytes());
     let deliver = || {
         let signer = current();
-        let token = signer.delivery(&format!("{BASE}/hook"), &compressed, now());
-        let mut request = token.request::<Body>().expect("a good URL");
-        request.headers_mut().insert(header::CONTENT_ENCODING, "gzip".parse().expect("a value"));
+        let token = signer.delivery(URL, &compressed, now());
+        let mut request = token.request::<Body>().expect("a valid URL");
+        request
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, "gzip".parse().expect("a header value"));
         request
     };
 
-    let below = ServiceBuilder::new().layer(layer()).layer(RequestDecompressionLayer::new());
-    let response = hook().layer(below).oneshot(deliver()).await.unwrap();
+    let inner = ServiceBuilder::new().layer(layer()).layer(RequestDecompressionLayer::new());
+    let response = hook().layer(inner).oneshot(deliver()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), BODY);
+    assert_eq!(text(response).await, BODY);
 
-    let above = ServiceBuilder::new()
+    let outer = ServiceBuilder::new()
         .layer(RequestDecompressionLayer::new())
         .map_request(|request: Request<_>| request.map(Body::new))
         .layer(layer());
-    let response = hook().layer(above).oneshot(deliver()).await.unwrap();
+    let response = hook().layer(outer).oneshot(deliver()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
-    let answer = response.into_body().collect().await.unwrap().to_bytes();
-    assert!(String::from_utf8_lossy(&answer).contains("body"), "{answer:?}");
+    let body = text(response).await;
+    assert!(body.contains("body"), "{body}");
 }
 
-/// A gzip file of one stored block, as RFC 1951 and 1952 have it.
+/// Creates a gzip file of one stored block (RFC 1951 §3.2.4, RFC 1952 §2.3).
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("one block");
     let mut crc = !0u32;
@@ -287,17 +286,17 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// axum's extractors have a limit of their own, 2 MB, whatever ours is.
+/// axum's extractors have a limit of 2 MB, whatever the layer's is.
 #[tokio::test]
-async fn a_body_limit_above_two_megabytes_is_set_twice() {
+async fn body_over_two_megabytes_needs_both_limits_raised() {
     let body = vec![0; 3 * 1024 * 1024];
     let deliver = |router: Router| {
-        let request = current().delivery(&format!("{BASE}/hook"), &body, now()).request::<Body>();
-        router.oneshot(request.expect("a good URL"))
+        let request = current().delivery(URL, &body, now()).request::<Body>();
+        router.oneshot(request.expect("a valid URL"))
     };
     let large = || layer().body_limit(body.len());
-    let refused = deliver(hook().layer(large())).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let rejected = deliver(hook().layer(large())).await.unwrap();
+    assert_eq!(rejected.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let accepted = deliver(hook().layer(DefaultBodyLimit::disable()).layer(large())).await.unwrap();
     assert_eq!(accepted.status(), StatusCode::OK);
 }
@@ -310,7 +309,7 @@ async fn boxed_services() {
     check(BoxCloneSyncService::new(verified())).await;
     check(layer().layer(BoxCloneService::new(service_fn(echo::<Full<Bytes>>)))).await;
     check(layer().layer(BoxCloneSyncService::new(service_fn(echo::<Full<Bytes>>)))).await;
-    // `BoxService` is no `Clone`; a buffer makes it one.
+    // `BoxService` is not `Clone`, but a buffer around it is.
     let buffered = ServiceBuilder::new()
         .layer(layer())
         .layer(BufferLayer::new(8))
@@ -327,7 +326,7 @@ async fn lambda() {
         run_with_streaming_response_concurrent,
     };
 
-    /// As lambda_http wants it for each way to run; nothing is polled, so nothing runs.
+    /// Checks that each `run` function of lambda_http accepts the stack. None of them is polled.
     async fn check_lambda<S, E, R>(stack: S)
     where
         S: Service<Event, Response = Response<R>, Error = E, Future: Send>
@@ -353,24 +352,24 @@ async fn lambda() {
     async fn body(request: Event) -> Result<Response<lambda_http::Body>, Error> {
         Ok(echo(request).await?)
     }
-    async fn text(request: Event) -> Result<Response<String>, Error> {
+    async fn string(request: Event) -> Result<Response<String>, Error> {
         Ok(echo(request).await?.map(|body| String::from_utf8_lossy(&body).into_owned()))
     }
-    let under = ServiceBuilder::new()
+    let traced = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, LONG))
         .layer(layer())
         .layer(TraceLayer::new_for_http());
 
     check_lambda(layer().layer(service_fn(body))).await;
-    check_lambda(layer().layer(service_fn(text))).await;
-    check_lambda(under.clone().service_fn(body)).await;
-    check_lambda(under.service_fn(text)).await;
+    check_lambda(layer().layer(service_fn(string))).await;
+    check_lambda(traced.clone().service_fn(body)).await;
+    check_lambda(traced.service_fn(string)).await;
 }
 
 #[tokio::test]
-async fn an_axum_router_on_lambda() {
-    // On either side of the router: axum's body, or Lambda's.
+async fn axum_router_on_lambda() {
+    // Inside the router the layer gets axum's body, outside it Lambda's.
     let (inside, outside) = (hook().layer(layer()), layer().layer(hook()));
     drop(lambda_http::run(inside.clone()));
     drop(lambda_http::run(outside.clone()));
@@ -381,7 +380,7 @@ async fn an_axum_router_on_lambda() {
 }
 
 #[tokio::test]
-async fn a_plain_hyper_server() {
+async fn plain_hyper_server() {
     let stack = ServiceBuilder::new()
         .map_request(|request: Request<Incoming>| request.map(BoxBody::new))
         .layer(layer())
@@ -402,13 +401,13 @@ async fn a_plain_hyper_server() {
 
     for http2 in [false, true] {
         let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
-        // The client sends to the loopback address what was published to the public URL.
+        // Sends a delivery that was published to the public URL to the loopback address.
         let to_loopback =
             tower::util::MapRequest::new(client, move |request: Request<Full<Bytes>>| {
-                let (mut head, body) = request.into_parts();
-                head.uri = format!("http://{address}{}", head.uri.path()).parse().expect("a URL");
-                Request::from_parts(head, body)
+                let (mut parts, body) = request.into_parts();
+                parts.uri = format!("http://{address}{}", parts.uri.path()).parse().expect("a URL");
+                Request::from_parts(parts, body)
             });
-        in_time(check(to_loopback)).await;
+        with_timeout(check(to_loopback)).await;
     }
 }

@@ -20,7 +20,7 @@ use tracing::{Span, field::Empty, info_span};
 
 use crate::{
     operation::Log,
-    support::{BASE, current, layer, next, now, stranger},
+    support::{BASE, current, layer, next, now, unknown_key},
 };
 
 fn count<B>(response: Response<B>) -> Response<B> {
@@ -107,7 +107,7 @@ async fn deliveries_are_counted_by_code() {
     let counters = Counters::default();
     let _guard = set_default_local_recorder(&counters);
     for (signer, body) in
-        [(current(), "Hello"), (next(), "Hello"), (stranger(), "Hello"), (current(), "Hallo")]
+        [(current(), "Hello"), (next(), "Hello"), (unknown_key(), "Hello"), (current(), "Hallo")]
     {
         deliver(&signer, body).await;
     }
@@ -119,7 +119,7 @@ async fn deliveries_are_counted_by_code() {
 async fn claims_are_recorded_in_the_span() {
     let log = Log::capture();
     deliver(&next(), "Hello").await;
-    deliver(&stranger(), "Hello").await;
+    deliver(&unknown_key(), "Hello").await;
     let text = log.text();
     let is_response = |line: &&str| line.contains("finished processing request");
     let finished: Vec<_> = text.lines().filter(is_response).collect();

@@ -1,15 +1,16 @@
-//! The events that AWS sends to a Lambda function over HTTP, as far as `lambda_http` reads them.
+//! The events that AWS sends to a Lambda function for an HTTP request, with the fields that
+//! `lambda_http` reads.
 
 use serde_json::{Map, Value, json};
 
-/// A request as the caller made it, and the traces it leaves in an event.
+/// An HTTP request, from which the events are built.
 #[derive(Clone)]
 pub(crate) struct Call<'a> {
     pub(crate) domain: &'a str,
     pub(crate) stage: &'a str,
     /// The path in the event.
     pub(crate) path: &'a str,
-    /// The path in a REST API's context, as the caller saw it.
+    /// The path in a REST API's request context, as the caller sent it.
     pub(crate) context_path: &'a str,
     pub(crate) query: &'a [(&'a str, &'a str)],
     pub(crate) signature: Option<&'a str>,
@@ -18,7 +19,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// A `POST` of `Hello` to `/hook` of `domain`, in the default stage.
+    /// Creates a `POST` of `Hello` to `/hook` at `domain`, in the default stage.
     pub(crate) fn to(domain: &str) -> Call<'_> {
         Call {
             domain,
@@ -32,7 +33,7 @@ impl Call<'_> {
         }
     }
 
-    /// API Gateway, HTTP API, payload format 2.0.
+    /// Returns the event of an API Gateway HTTP API, payload format 2.0.
     pub(crate) fn http_api(&self) -> Value {
         let raw_query: Vec<_> =
             self.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -65,8 +66,8 @@ impl Call<'_> {
         })
     }
 
-    /// A function URL, whose events are like an HTTP API's, with header names in lower case and a
-    /// domain and an API that are its own.
+    /// Returns the event of a function URL: that of an HTTP API with lower-case header names, and
+    /// its own account and API ids.
     pub(crate) fn function_url(&self) -> Value {
         let mut event = self.http_api();
         event["headers"] = self
@@ -84,7 +85,7 @@ impl Call<'_> {
         event
     }
 
-    /// API Gateway, REST API.
+    /// Returns the event of an API Gateway REST API.
     pub(crate) fn rest_api(&self) -> Value {
         json!({
             "resource": "/{proxy+}",
@@ -116,7 +117,7 @@ impl Call<'_> {
         })
     }
 
-    /// An Application Load Balancer, which passes the query on as it is encoded.
+    /// Returns the event of an Application Load Balancer, which forwards the query still encoded.
     pub(crate) fn alb(&self) -> Value {
         json!({
             "requestContext": { "elb": {
@@ -131,10 +132,11 @@ impl Call<'_> {
         })
     }
 
-    /// One whose target group sends headers and queries with all their values.
+    /// Returns the event of an Application Load Balancer whose target group has multi-value headers
+    /// enabled.
     pub(crate) fn alb_multi_value(&self) -> Value {
         let mut event = self.alb();
-        let fields = event.as_object_mut().expect("made as an object");
+        let fields = event.as_object_mut().expect("an object");
         fields.remove("headers");
         fields.remove("queryStringParameters");
         event["multiValueHeaders"] = self.multi_value_headers().into();
@@ -166,7 +168,7 @@ impl Call<'_> {
         let mut map = Map::new();
         for &(name, value) in self.query {
             let values = map.entry(name).or_insert_with(|| json!([]));
-            values.as_array_mut().expect("made as an array").push(value.into());
+            values.as_array_mut().expect("an array").push(value.into());
         }
         (!map.is_empty()).then_some(map)
     }

@@ -1,17 +1,17 @@
-//! The verifying core, in tables, at fixed times.
+//! The verifier, at fixed times.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tower_qstash::{DeliveryBuilder, NumericDate, Signer, SigningKeys, Verifier, VerifyError};
 
-use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, stranger};
+use crate::support::{CURRENT_KEY, NEXT_KEY, NOW, current, keys, next, now, unknown_key};
 
 const URL: &str = "https://api.example.com/hooks/resize";
 const BODY: &[u8] = br#"{"image": 7}"#;
 
-/// A genuine token, to be spoilt.
-fn token(signer: &Signer) -> DeliveryBuilder {
+/// Returns a valid delivery, for tests to change.
+fn delivery(signer: &Signer) -> DeliveryBuilder {
     signer.delivery(URL, BODY, now())
 }
 
@@ -19,7 +19,7 @@ fn verify(token: &str) -> Result<(), VerifyError> {
     Verifier::new(keys()).verify(token, URL, BODY, now()).map(drop)
 }
 
-/// `ok`, or the error's code and what it names: `missing_claim exp`.
+/// Returns `ok`, or the error's code and the segment or claim it names: `missing_claim exp`.
 fn outcome<T>(result: Result<T, VerifyError>) -> String {
     let Err(error) = result else { return "ok".into() };
     let named = match error {
@@ -38,10 +38,10 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// Tokens that QStash issued to others, who published them with their long rolled keys in the
-/// tests and examples of SDKs.
+/// Tokens issued by QStash, published in tests and examples of SDKs together with the keys, which
+/// have been rolled since.
 #[test]
-fn tokens_that_qstash_issued_get_in() {
+fn tokens_issued_by_qstash_are_accepted() {
     struct Issued {
         keys: [&'static str; 2],
         token: &'static str,
@@ -65,7 +65,7 @@ fn tokens_that_qstash_issued_get_in() {
             issued_at: 1_693_220_495,
         },
         Issued {
-            // Rolled: the token was signed with what is now the next key.
+            // This token was signed with the next key.
             keys: ["sig_5KX2tPTwA8LWwQDEfPDmF7ktwB2v", "sig_561zQH6V9b96E63sS3b9wvGXosi7"],
             token: "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiIiLCJib2R5IjoiLVcyTk4xZnZNaGFxLVhlT0JJ\
                     cXE4SUE4ajdMSlhxTDhaY1NDMXJoRE1CVT0iLCJleHAiOjE3MjEwNjkxNTEsImlhdCI6MTcyMTA2ODg1MSwia\
@@ -94,46 +94,52 @@ fn tokens_that_qstash_issued_get_in() {
 }
 
 #[test]
-fn genuine_tokens_of_every_shape_get_in() {
+fn valid_tokens_of_every_shape_are_accepted() {
     let (current, next) = (current(), next());
     let unpadded_hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
     let exp_with_exponent = format!("{{\"exp\":{}e2,", (NOW + 300) / 100);
     let exponent = {
-        let claims = raw_claims(&token(&current).token());
+        let claims = raw_claims(&delivery(&current).token());
         claims.replacen('{', &exp_with_exponent, 1).replacen(
             &format!("\"exp\":{},", NOW + 300),
             "",
             1,
         )
     };
-    let escaped = raw_claims(&token(&current).token()).replace("https://", r"https:\/\u002f");
+    let escaped = raw_claims(&delivery(&current).token()).replace("https://", r"https:\/\u002f");
 
     let shapes: &[(&str, String)] = &[
-        ("the current key", token(&current).token()),
-        ("the next key", token(&next).token()),
-        ("an old token, nbf = iat", token(&current).claim("nbf", NOW).token()),
-        ("no nbf", token(&current).without_claim("nbf").token()),
-        ("no iat", token(&current).without_claim("iat").token()),
-        ("no jti", token(&current).without_claim("jti").token()),
-        ("no aud", token(&current).without_claim("aud").token()),
-        ("an aud of another kind", token(&current).claim("aud", json!(["a", "b"])).token()),
-        ("an unknown claim", token(&current).claim("region", json!({"a": [1, null]})).token()),
-        ("an iat in the future, which is no rule", token(&current).claim("iat", NOW + 999).token()),
-        ("a typ of another kind", token(&current).header("typ", "at+jwt").token()),
-        ("a kid", token(&current).header("kid", "k1").token()),
-        ("a fractional exp just ahead", token(&current).claim("exp", NOW as f64 + 0.5).token()),
-        ("a fractional nbf just past", token(&current).claim("nbf", NOW as f64 - 0.5).token()),
-        ("an exp beyond i64", token(&current).claim("exp", u64::MAX).token()),
-        ("an exp beyond u64", token(&current).claim("exp", 1e300).token()),
-        ("an nbf before i64", token(&current).claim("nbf", -1e300).token()),
+        ("the current key", delivery(&current).token()),
+        ("the next key", delivery(&next).token()),
+        ("an old token, nbf = iat", delivery(&current).claim("nbf", NOW).token()),
+        ("no nbf", delivery(&current).without_claim("nbf").token()),
+        ("no iat", delivery(&current).without_claim("iat").token()),
+        ("no jti", delivery(&current).without_claim("jti").token()),
+        ("no aud", delivery(&current).without_claim("aud").token()),
+        ("an aud of another kind", delivery(&current).claim("aud", json!(["a", "b"])).token()),
+        ("an unknown claim", delivery(&current).claim("region", json!({"a": [1, null]})).token()),
+        (
+            "an iat in the future, which is not checked",
+            delivery(&current).claim("iat", NOW + 999).token(),
+        ),
+        ("a typ of another kind", delivery(&current).header("typ", "at+jwt").token()),
+        ("a kid", delivery(&current).header("kid", "k1").token()),
+        ("a fractional exp just ahead", delivery(&current).claim("exp", NOW as f64 + 0.5).token()),
+        ("a fractional nbf just past", delivery(&current).claim("nbf", NOW as f64 - 0.5).token()),
+        ("an exp beyond i64", delivery(&current).claim("exp", u64::MAX).token()),
+        ("an exp beyond u64", delivery(&current).claim("exp", 1e300).token()),
+        ("an nbf before i64", delivery(&current).claim("nbf", -1e300).token()),
         ("an exp with an exponent", current.sign_raw(HEADER, exponent.as_bytes())),
         ("JSON escapes in sub", current.sign_raw(HEADER, escaped.as_bytes())),
         ("white space around the JSON", {
-            let claims = format!(" \n{} ", raw_claims(&token(&current).token()));
+            let claims = format!(" \n{} ", raw_claims(&delivery(&current).token()));
             current.sign_raw(b" {\"typ\":\"JWT\" , \"alg\":\"HS256\"}\n", claims.as_bytes())
         }),
-        ("an unpadded body hash", token(&current).claim("body", unpadded_hash).token()),
-        ("a padded body hash", token(&current).claim("body", format!("{unpadded_hash}=")).token()),
+        ("an unpadded body hash", delivery(&current).claim("body", unpadded_hash).token()),
+        (
+            "a padded body hash",
+            delivery(&current).claim("body", format!("{unpadded_hash}=")).token(),
+        ),
     ];
     for (shape, token) in shapes {
         assert_eq!(outcome(verify(token)), "ok", "{shape}");
@@ -142,7 +148,7 @@ fn genuine_tokens_of_every_shape_get_in() {
 
 const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// The claims of a token, as JSON text.
+/// Returns a token's claims as JSON text.
 fn raw_claims(token: &str) -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let claims = token.split('.').nth(1).expect("three segments");
@@ -151,13 +157,13 @@ fn raw_claims(token: &str) -> String {
 }
 
 #[test]
-fn malformed_tokens_stay_out() {
-    let good = token(&current()).token();
-    let [header, claims, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+fn malformed_tokens_are_rejected() {
+    let valid = delivery(&current()).token();
+    let [header, claims, signature] = valid.split('.').collect::<Vec<_>>()[..] else {
         panic!("a token has three segments");
     };
     let last = signature.chars().last().unwrap();
-    // 43 characters hold 258 bits: the last two must be zero.
+    // 43 characters hold 258 bits, of which the last two must be zero.
     let stray_bits = {
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let index = alphabet.find(last).unwrap();
@@ -169,15 +175,15 @@ fn malformed_tokens_stay_out() {
         ("nothing", String::new(), "not_three_segments"),
         ("one segment", header.into(), "not_three_segments"),
         ("two segments", format!("{header}.{claims}"), "not_three_segments"),
-        ("four segments", format!("{good}.{signature}"), "not_three_segments"),
-        ("a dot too many", format!("{good}."), "not_three_segments"),
-        ("a dot before", format!(".{good}"), "not_three_segments"),
+        ("four segments", format!("{valid}.{signature}"), "not_three_segments"),
+        ("a dot too many", format!("{valid}."), "not_three_segments"),
+        ("a dot before", format!(".{valid}"), "not_three_segments"),
         ("a double dot", format!("{header}..{claims}.{signature}"), "not_three_segments"),
         ("three empty segments", "..".into(), "invalid_encoding signature"),
         ("no signature (alg none)", format!("{header}.{claims}."), "invalid_encoding signature"),
-        ("a padded signature", format!("{good}="), "invalid_encoding signature"),
+        ("a padded signature", format!("{valid}="), "invalid_encoding signature"),
         ("stray bits in the signature", stray_bits, "invalid_encoding signature"),
-        ("a signature cut short", good[..good.len() - 1].into(), "invalid_encoding signature"),
+        ("a signature cut short", valid[..valid.len() - 1].into(), "invalid_encoding signature"),
         (
             "a signature of 31 bytes",
             format!("{header}.{claims}.{}", "A".repeat(42)),
@@ -188,16 +194,16 @@ fn malformed_tokens_stay_out() {
             format!("{header}.{claims}.{}", "A".repeat(44)),
             "invalid_encoding signature",
         ),
-        ("a signature twice", format!("{good}{signature}"), "invalid_encoding signature"),
+        ("a signature twice", format!("{valid}{signature}"), "invalid_encoding signature"),
         (
             "standard base64",
             format!("{header}.{claims}.{}", "+".repeat(43)),
             "invalid_encoding signature",
         ),
-        ("a space after", format!("{good} "), "invalid_encoding signature"),
-        ("a line break after", format!("{good}\n"), "invalid_encoding signature"),
-        ("a space before", format!(" {good}"), "signature_mismatch"),
-        ("Bearer before", format!("Bearer {good}"), "signature_mismatch"),
+        ("a space after", format!("{valid} "), "invalid_encoding signature"),
+        ("a line break after", format!("{valid}\n"), "invalid_encoding signature"),
+        ("a space before", format!(" {valid}"), "signature_mismatch"),
+        ("Bearer before", format!("Bearer {valid}"), "signature_mismatch"),
         (
             "a signature of zeros",
             format!("{header}.{claims}.{}", "A".repeat(43)),
@@ -218,15 +224,14 @@ fn malformed_tokens_stay_out() {
     }
 }
 
-/// What only the holder of a key could send, refused all the same.
 #[test]
-fn signed_but_malformed_tokens_stay_out() {
+fn malformed_tokens_with_a_valid_mac_are_rejected() {
     let signer = current();
-    let claims = raw_claims(&token(&signer).token());
+    let claims = raw_claims(&delivery(&signer).token());
     let raw = |header: &str, claims: &str| signer.sign_raw(header.as_bytes(), claims.as_bytes());
     let header = |header| raw(header, &claims);
-    let good = token(&signer).token();
-    let [good_header, good_claims, _] = good.split('.').collect::<Vec<_>>()[..] else {
+    let valid = delivery(&signer).token();
+    let [valid_header, valid_claims, _] = valid.split('.').collect::<Vec<_>>()[..] else {
         panic!("a token has three segments");
     };
 
@@ -284,22 +289,22 @@ fn signed_but_malformed_tokens_stay_out() {
         ),
         (
             "a padded header",
-            signer.sign_segments(&format!("{good_header}=.{good_claims}")),
+            signer.sign_segments(&format!("{valid_header}=.{valid_claims}")),
             "invalid_encoding header",
         ),
         (
             "a header with a space",
-            signer.sign_segments(&format!(" {good_header}.{good_claims}")),
+            signer.sign_segments(&format!(" {valid_header}.{valid_claims}")),
             "invalid_encoding header",
         ),
         (
             "padded claims",
-            signer.sign_segments(&format!("{good_header}.{good_claims}=")),
+            signer.sign_segments(&format!("{valid_header}.{valid_claims}=")),
             "invalid_encoding claims",
         ),
         (
             "claims with a line break",
-            signer.sign_segments(&format!("{good_header}.{good_claims}\n")),
+            signer.sign_segments(&format!("{valid_header}.{valid_claims}\n")),
             "invalid_encoding claims",
         ),
     ];
@@ -309,10 +314,10 @@ fn signed_but_malformed_tokens_stay_out() {
 }
 
 #[test]
-fn every_claim_is_held_to_its_type() {
+fn missing_and_mistyped_claims_are_rejected() {
     let signer = current();
     for claim in ["iss", "sub", "exp", "body"] {
-        let missing = token(&signer).without_claim(claim).token();
+        let missing = delivery(&signer).without_claim(claim).token();
         assert_eq!(outcome(verify(&missing)), format!("missing_claim {claim}"));
     }
 
@@ -324,7 +329,8 @@ fn every_claim_is_held_to_its_type() {
         json!([1_700_000_300]),
         json!({}),
         json!(""),
-        // What serde_json, with a feature that any other crate may turn on, takes for a number.
+        // With `arbitrary_precision`, which any other crate may enable, serde_json reads this as a
+        // number.
         json!({ "$serde_json::private::Number": "1700000300" }),
     ];
     let cases = [
@@ -338,17 +344,17 @@ fn every_claim_is_held_to_its_type() {
     ];
     for (claim, values) in cases {
         for value in values {
-            let token = token(&signer).claim(claim, value.clone()).token();
+            let token = delivery(&signer).claim(claim, value.clone()).token();
             assert_eq!(outcome(verify(&token)), format!("invalid_claim {claim}"), "{value}");
         }
     }
 }
 
 #[test]
-fn claims_that_break_a_rule_stay_out() {
+fn claims_that_break_a_rule_are_rejected() {
     let signer = current();
     for issuer in ["", "upstash", "Upstash ", "Upstash\0", "https://upstash.com"] {
-        let token = token(&signer).claim("iss", issuer).token();
+        let token = delivery(&signer).claim("iss", issuer).token();
         assert_eq!(outcome(verify(&token)), "issuer_mismatch", "{issuer}");
     }
     for subject in [
@@ -357,7 +363,7 @@ fn claims_that_break_a_rule_stay_out() {
         "https://api.example.com/hooks",
         "http://api.example.com/hooks/resize",
     ] {
-        let token = token(&signer).claim("sub", subject).token();
+        let token = delivery(&signer).claim("sub", subject).token();
         assert_eq!(outcome(verify(&token)), "subject_mismatch", "{subject}");
     }
     let hash = "xMty_ZSbUARUk0ZNcIbNxIW1IUGGWn-0uQUH_0c9_xQ";
@@ -371,30 +377,30 @@ fn claims_that_break_a_rule_stay_out() {
         format!("{hash}=\n"),
         hash.replace('_', "/"),
         "c4cb72fd949b50045493464d7086cdc485b52141865a7fb4b90507ff473dff14".into(),
-        // The last character holds four bits of the hash and two that must be zero.
+        // The last character holds four bits of the hash and two bits that must be zero.
         format!("{}R", &hash[..42]),
     ];
     for value in not_a_hash {
-        let token = token(&signer).claim("body", value.clone()).token();
+        let token = delivery(&signer).claim("body", value.clone()).token();
         assert_eq!(outcome(verify(&token)), "invalid_claim body", "{value}");
     }
     let other_hash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=";
-    let token = token(&signer).claim("body", other_hash).token();
+    let token = delivery(&signer).claim("body", other_hash).token();
     assert_eq!(outcome(verify(&token)), "body_mismatch");
 }
 
 #[test]
-fn times_are_checked_to_the_second_and_below() {
+fn exp_and_nbf_are_compared_exactly() {
     let signer = current();
     let tolerant = |seconds| Verifier::new(keys()).clock_tolerance(Duration::from_secs(seconds));
     let verdict = |verifier: &Verifier, claim, value: Value| {
-        let token = token(&signer).claim(claim, value).token();
+        let token = delivery(&signer).claim(claim, value).token();
         verifier.verify(&token, URL, BODY, now()).map(drop)
     };
     let expired = |result| matches!(result, Err(VerifyError::Expired { .. }));
     let early = |result| matches!(result, Err(VerifyError::NotYetValid { .. }));
 
-    // Expired from the second `exp` on (RFC 7519 §4.1.4); tolerance moves that.
+    // A token expires at the very second of `exp` (RFC 7519 §4.1.4), plus the tolerance.
     for tolerance in [0, 1, 60] {
         let verifier = tolerant(tolerance);
         assert!(expired(verdict(&verifier, "exp", json!(NOW - tolerance))), "{tolerance}");
@@ -407,7 +413,6 @@ fn times_are_checked_to_the_second_and_below() {
     assert!(expired(verdict(&strict, "exp", json!(NOW as f64 - 0.25))));
     assert!(early(verdict(&strict, "nbf", json!(NOW as f64 + 0.25))));
 
-    // The ends of every range.
     for extreme in
         [json!(i64::MIN), json!(-62_135_596_800_i64), json!(0), json!(-1e300), json!(-0.5)]
     {
@@ -424,7 +429,7 @@ fn times_are_checked_to_the_second_and_below() {
 }
 
 #[test]
-fn a_clock_before_1970_or_beyond_2200_is_a_clock() {
+fn clocks_before_1970_and_after_2200_work() {
     let signer = current();
     let verifier = Verifier::new(keys());
     for time in [UNIX_EPOCH - Duration::from_secs(1_000), UNIX_EPOCH + Duration::from_secs(1 << 40)]
@@ -439,50 +444,50 @@ fn a_clock_before_1970_or_beyond_2200_is_a_clock() {
     }
 }
 
-/// The error is the one of the key that matched; the other key's never hides it.
+/// The error of the key that matched is returned, whichever key that is.
 #[test]
-fn an_expired_token_of_either_key_says_expired() {
+fn expired_tokens_of_either_key_report_expired() {
     for signer in [current(), next()] {
-        let error = verify(&token(&signer).claim("exp", NOW - 1).token());
+        let error = verify(&delivery(&signer).claim("exp", NOW - 1).token());
         let Err(VerifyError::Expired { expires_at, now, .. }) = error else { panic!("{error:?}") };
         assert_eq!((expires_at.as_secs(), now.as_secs()), (NOW as i64 - 1, NOW as i64));
     }
-    assert_eq!(outcome(verify(&token(&stranger()).token())), "signature_mismatch");
-    // Before a roll, the key that has been rolled out is a stranger's.
+    assert_eq!(outcome(verify(&delivery(&unknown_key()).token())), "signature_mismatch");
+    // The keys may be given in either order.
     let swapped = Verifier::new(SigningKeys::new(NEXT_KEY, CURRENT_KEY).unwrap());
-    assert!(swapped.verify(&token(&current()).token(), URL, BODY, now()).is_ok());
+    assert!(swapped.verify(&delivery(&current()).token(), URL, BODY, now()).is_ok());
 }
 
 #[test]
-fn the_order_of_the_checks_is_the_documented_one() {
-    // Broken in every way there is; mended one by one.
+fn checks_run_in_the_documented_order() {
+    // Start with every claim invalid, then make them valid one by one.
     let signer = current();
-    let all = |good: usize| {
-        let mut token = token(&signer);
-        let spoil = [
+    let with_valid = |valid: usize| {
+        let mut token = delivery(&signer);
+        let invalid = [
             ("iss", json!("nobody")),
             ("sub", json!("https://example.org")),
             ("nbf", json!(NOW + 1)),
             ("exp", json!(NOW)),
             ("body", json!("47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=")),
         ];
-        for (claim, value) in spoil.into_iter().skip(good) {
+        for (claim, value) in invalid.into_iter().skip(valid) {
             token = token.claim(claim, value);
         }
         verify(&token.token())
     };
-    assert_eq!(outcome(all(0)), "issuer_mismatch");
-    assert_eq!(outcome(all(1)), "subject_mismatch");
-    assert!(matches!(all(2), Err(VerifyError::NotYetValid { .. })));
-    assert!(matches!(all(3), Err(VerifyError::Expired { .. })));
-    assert_eq!(outcome(all(4)), "body_mismatch");
-    assert_eq!(all(5), Ok(()));
+    assert_eq!(outcome(with_valid(0)), "issuer_mismatch");
+    assert_eq!(outcome(with_valid(1)), "subject_mismatch");
+    assert!(matches!(with_valid(2), Err(VerifyError::NotYetValid { .. })));
+    assert!(matches!(with_valid(3), Err(VerifyError::Expired { .. })));
+    assert_eq!(outcome(with_valid(4)), "body_mismatch");
+    assert_eq!(with_valid(5), Ok(()));
 }
 
 #[test]
-fn the_body_may_come_in_pieces() {
+fn the_body_can_be_supplied_in_chunks() {
     let verifier = Verifier::new(keys());
-    let signature = token(&current()).token();
+    let signature = delivery(&current()).token();
     let pending = || verifier.verify_token(&signature, URL, now()).unwrap();
     for cut in 0..=BODY.len() {
         let mut token = pending();
@@ -493,7 +498,7 @@ fn the_body_may_come_in_pieces() {
         assert!(token.finish().is_ok(), "cut at {cut}");
     }
 
-    assert_eq!(outcome(pending().finish()), "body_mismatch", "no piece at all");
+    assert_eq!(outcome(pending().finish()), "body_mismatch", "no chunk at all");
     let mut twice = pending();
     twice.update(BODY);
     twice.update(BODY);
@@ -505,9 +510,9 @@ fn the_body_may_come_in_pieces() {
 }
 
 #[test]
-fn every_bit_of_the_body_counts() {
+fn flipping_any_bit_of_the_body_is_rejected() {
     let verifier = Verifier::new(keys());
-    let signature = token(&current()).token();
+    let signature = delivery(&current()).token();
     for bit in 0..BODY.len() * 8 {
         let mut body = BODY.to_vec();
         body[bit / 8] ^= 1 << (bit % 8);
@@ -516,23 +521,23 @@ fn every_bit_of_the_body_counts() {
 }
 
 #[test]
-fn every_character_of_the_token_counts() {
-    let good = token(&current()).token();
-    for index in 0..good.len() {
+fn changing_any_character_of_the_token_is_rejected() {
+    let valid = delivery(&current()).token();
+    for index in 0..valid.len() {
         for other in ["A", "b", "-", ".", "=", "é", " "] {
-            let mut bad = good.clone();
-            bad.replace_range(index..=index, other);
-            assert!(bad == good || verify(&bad).is_err(), "{index}: {other}");
+            let mut changed = valid.clone();
+            changed.replace_range(index..=index, other);
+            assert!(changed == valid || verify(&changed).is_err(), "{index}: {other}");
         }
-        let mut shorter = good.clone();
+        let mut shorter = valid.clone();
         shorter.remove(index);
         assert!(verify(&shorter).is_err(), "{index} removed");
     }
 }
 
 #[test]
-fn claims_carry_what_was_signed() {
-    let token = token(&current()).claim("jti", "jwt_x").claim("nbf", NOW - 5).token();
+fn claims_return_the_signed_values() {
+    let token = delivery(&current()).claim("jti", "jwt_x").claim("nbf", NOW - 5).token();
     let claims = Verifier::new(keys()).verify(&token, URL, BODY, now()).unwrap();
     assert_eq!(claims.subject(), URL);
     assert_eq!(claims.jwt_id(), Some("jwt_x"));
@@ -542,8 +547,8 @@ fn claims_carry_what_was_signed() {
 }
 
 #[test]
-fn keys_that_would_let_everyone_in_are_errors() {
-    let bad = [
+fn invalid_signing_keys_are_refused() {
+    let invalid = [
         ("", "empty"),
         (" sig_a", "white space"),
         ("sig_a ", "white space"),
@@ -572,8 +577,8 @@ fn keys_that_would_let_everyone_in_are_errors() {
         ("sig_7W3ZNbfKWk5NWwEs3U4ixuQ7fxwE", "a sample from Upstash's documentation"),
     ];
     let development = DEVELOPMENT_KEYS.map(|key| (key, "dangerous_development_server"));
-    let bad = [&bad[..], &development].concat();
-    for (key, hint) in bad {
+    let invalid = [&invalid[..], &development].concat();
+    for (key, hint) in invalid {
         let as_current = SigningKeys::new(key, "sig_b").unwrap_err();
         assert_eq!(as_current.name(), "current");
         assert!(as_current.to_string().contains(hint), "{as_current}");
@@ -583,12 +588,12 @@ fn keys_that_would_let_everyone_in_are_errors() {
         assert_eq!(Signer::new(key).unwrap_err().name(), "key");
     }
     let error = SigningKeys::new("sig_a", " sig_b").unwrap_err();
-    let said = "the signing key next contains white space; remove the spaces or line breaks";
-    assert_eq!(error.to_string(), said);
-    assert_eq!(format!("{error:?}"), said, "what a main that returns it prints");
+    let message = "the signing key next contains white space; remove the spaces or line breaks";
+    assert_eq!(error.to_string(), message);
+    assert_eq!(format!("{error:?}"), message, "`Debug`, as printed when `main` returns it");
 }
 
-/// The local development server's four users.
+/// The keys of the local development server's four users.
 const DEVELOPMENT_KEYS: [&str; 8] = [
     "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r",
     "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs",
@@ -607,9 +612,9 @@ fn equal_current_and_next_keys_are_refused() {
     assert!(error.to_string().contains("is the same as the current one"), "{error}");
 }
 
-/// Each key costs a forged token a MAC, so that the longest token shrinks with their number.
+/// A forged token costs one MAC for each key, so the limit shrinks as the number of keys grows.
 #[test]
-fn the_longest_token_depends_on_the_number_of_keys() {
+fn the_token_limit_shrinks_with_the_number_of_keys() {
     for (keys, limit) in
         [(1, 8192), (2, 8192), (16, 8192), (17, 7710), (32, 4096), (64, 2048), (2_000, 2048)]
     {
@@ -630,7 +635,7 @@ fn the_longest_token_depends_on_the_number_of_keys() {
                 limit + 1
             )
         );
-        // A genuine one has room in any case.
+        // The smallest limit still fits a delivery with a long URL.
         let last = Signer::new(&format!("sig_{}", keys - 1)).unwrap();
         let url = format!("https://api.example.com/{}", "a".repeat(1_000));
         assert!(
@@ -640,10 +645,10 @@ fn the_longest_token_depends_on_the_number_of_keys() {
 }
 
 #[test]
-fn development_keys_only_when_asked_for_by_name() {
+fn development_keys_are_accepted_only_by_name() {
     use hmac::{Hmac, KeyInit, Mac};
-    let genuine = token(&current()).token();
-    let message = genuine.rsplit_once('.').unwrap().0;
+    let valid = delivery(&current()).token();
+    let message = valid.rsplit_once('.').unwrap().0;
     for key in DEVELOPMENT_KEYS {
         use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
         let mac = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).unwrap();
@@ -652,7 +657,7 @@ fn development_keys_only_when_asked_for_by_name() {
         assert_eq!(outcome(verify(&token)), "signature_mismatch");
         let development = Verifier::new(SigningKeys::dangerous_development_server());
         assert!(development.verify(&token, URL, BODY, now()).is_ok());
-        assert!(development.verify(&genuine, URL, BODY, now()).is_err());
+        assert!(development.verify(&valid, URL, BODY, now()).is_err());
     }
 }
 
@@ -688,18 +693,18 @@ fn the_page_lists_the_development_servers_users_in_order() {
 }
 
 #[test]
-fn claims_say_which_key_it_was() {
+fn claims_report_the_key_that_matched() {
     let tenants = keys()
         .also(SigningKeys::new("sig_t1", "sig_t2").unwrap().with_label("tenant").unwrap())
         .also(SigningKeys::from_key("sig_t3").unwrap().with_label("another tenant").unwrap())
-        .also(SigningKeys::from_key("sig_t3").unwrap().with_label("too late").unwrap())
+        .also(SigningKeys::from_key("sig_t3").unwrap().with_label("the same key again").unwrap())
         .also(SigningKeys::dangerous_development_server());
     let signers = [
         (current(), "current"),
         (next(), "next"),
         (Signer::new("sig_t1").unwrap(), "tenant current"),
         (Signer::new("sig_t2").unwrap(), "tenant next"),
-        // Tried in order: the first label of a key is the one that is told.
+        // Keys are tried in order, so the first label of a repeated key is reported.
         (Signer::new("sig_t3").unwrap(), "another tenant"),
         (Signer::dangerous_development_server(), "development server user 1 current"),
     ];
@@ -712,12 +717,12 @@ fn claims_say_which_key_it_was() {
         assert_eq!(claims.key_label(), label);
         assert_eq!(claims.signed_with_next_key(), label.ends_with("next"));
     }
-    let token = stranger().delivery(URL, b"", now()).token();
+    let token = unknown_key().delivery(URL, b"", now()).token();
     assert!(Verifier::new(tenants).verify(&token, URL, b"", now()).is_err());
 }
 
 #[test]
-fn claims_can_be_looked_at() {
+fn debug_output_of_claims_redacts_user_info() {
     let token = current().delivery("https://user:secret@api.example.com/hook", BODY, now()).token();
     let verifier = Verifier::new(keys());
     let claims = verifier.verify(&token, "https://user:secret@api.example.com/hook", BODY, now());
@@ -731,7 +736,7 @@ fn claims_can_be_looked_at() {
 }
 
 #[test]
-fn a_key_in_the_place_of_a_label_is_refused_and_not_shown() {
+fn a_key_passed_as_label_is_refused_unprinted() {
     let current_key = || SigningKeys::from_key(CURRENT_KEY).unwrap();
     let error = keys().with_label("sig_a_secret").unwrap_err();
     assert_eq!(error.name(), "label");
@@ -742,7 +747,7 @@ fn a_key_in_the_place_of_a_label_is_refused_and_not_shown() {
 }
 
 #[test]
-fn long_claims_get_in_and_longer_ones_stay_whole() {
+fn long_claims_are_compared_in_full() {
     for length in [100, 200, 300, 400, 1_000, 5_000] {
         let url = format!("https://api.example.com/{}", "a".repeat(length));
         let token = current().delivery(&url, BODY, now()).token();
@@ -751,43 +756,46 @@ fn long_claims_get_in_and_longer_ones_stay_whole() {
         let other = format!("{url}b");
         let verdict = Verifier::new(keys()).verify(&token, &other, BODY, now());
         assert_eq!(outcome(verdict), "subject_mismatch");
-        // Spoilt at its end, with a good signature.
+        // Invalid only at its end, with a valid MAC.
         let (message, _) = token.rsplit_once('.').unwrap();
-        let spoilt = current().sign_segments(&format!("{message}!"));
-        let verdict = Verifier::new(keys()).verify(&spoilt, &url, BODY, now());
+        let invalid = current().sign_segments(&format!("{message}!"));
+        let verdict = Verifier::new(keys()).verify(&invalid, &url, BODY, now());
         assert_eq!(outcome(verdict), "invalid_encoding claims");
     }
 }
 
 #[test]
-fn errors_say_what_was_broken_and_what_to_do() {
+fn errors_name_the_rule_and_the_fix() {
     let signer = current();
-    let say = |token: String| verify(&token).unwrap_err().to_string();
+    let message = |token: String| verify(&token).unwrap_err().to_string();
     let cases = [
-        (say("a".repeat(9_000)), "the token has 9000 bytes, more than the 8192 allowed"),
-        (say("a.b".into()), "three segments"),
-        (say("a.b.c".into()), "the token's signature segment is not base64url"),
-        (say(signer.sign_raw(b"[]", b"{}")), "the token's header segment is not a JSON object"),
-        (say(token(&stranger()).token()), "compare both keys with the QStash console"),
-        (say(token(&signer).header("alg", "none").token()), "alg is not HS256"),
-        (say(token(&signer).header("crit", 1).token()), "(crit)"),
-        (say(token(&signer).without_claim("sub").token()), "the claim sub is missing"),
-        (say(token(&signer).claim("jti", 1).token()), "the claim jti has the wrong type"),
-        (say(token(&signer).claim("iss", "x").token()), "the claim iss is not Upstash"),
-        (say(token(&signer).claim("sub", "x").token()), "compare it with the public URL"),
+        (message("a".repeat(9_000)), "the token has 9000 bytes, more than the 8192 allowed"),
+        (message("a.b".into()), "three segments"),
+        (message("a.b.c".into()), "the token's signature segment is not base64url"),
+        (message(signer.sign_raw(b"[]", b"{}")), "the token's header segment is not a JSON object"),
+        (message(delivery(&unknown_key()).token()), "compare both keys with the QStash console"),
+        (message(delivery(&signer).header("alg", "none").token()), "alg is not HS256"),
+        (message(delivery(&signer).header("crit", 1).token()), "(crit)"),
+        (message(delivery(&signer).without_claim("sub").token()), "the claim sub is missing"),
+        (message(delivery(&signer).claim("jti", 1).token()), "the claim jti has the wrong type"),
+        (message(delivery(&signer).claim("iss", "x").token()), "the claim iss is not Upstash"),
+        (message(delivery(&signer).claim("sub", "x").token()), "compare it with the public URL"),
         (
-            say(token(&signer).claim("nbf", NOW + 1).token()),
+            message(delivery(&signer).claim("nbf", NOW + 1).token()),
             "not valid before 1700000001 and it is 1700000000",
         ),
-        (say(token(&signer).claim("exp", -1.5).token()), "expired at -1.5 and it is 1700000000"),
+        (
+            message(delivery(&signer).claim("exp", -1.5).token()),
+            "expired at -1.5 and it is 1700000000",
+        ),
     ];
-    for (said, expected) in cases {
-        assert!(said.contains(expected), "{said}");
+    for (message, expected) in cases {
+        assert!(message.contains(expected), "{message}");
     }
 }
 
 #[test]
-fn dates_are_written_as_in_a_token() {
+fn numeric_dates_display_as_in_the_token() {
     let date = NumericDate::from(at(1_700_000_000));
     assert_eq!(format!("{date:?}"), "NumericDate(1700000000)");
     for (value, written, seconds) in [
@@ -799,7 +807,7 @@ fn dates_are_written_as_in_a_token() {
         (json!(u64::MAX), "18446744073709551615", i64::MAX),
         (json!(-1e300), "-170141183460469231731687303715.884105728", i64::MIN),
     ] {
-        let token = token(&current()).claim("iat", value).token();
+        let token = delivery(&current()).claim("iat", value).token();
         let claims = Verifier::new(keys()).verify(&token, URL, BODY, now()).unwrap();
         let issued_at = claims.issued_at().unwrap();
         assert_eq!((issued_at.to_string().as_str(), issued_at.as_secs()), (written, seconds));

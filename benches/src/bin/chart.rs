@@ -2,18 +2,18 @@
 
 use std::{env, error::Error, fmt::Write as _, fs};
 
-/// Where the plot lies in the picture, in pixels.
+/// The edges of the plot, in pixels.
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 560.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 310.0;
-/// The top of the vertical axis, a logarithmic one that starts at 1.
+/// The top of the vertical axis, which is logarithmic and starts at 1.
 const MOST: f64 = 500.0;
 
 struct Line {
     name: &'static str,
     color: &'static str,
-    /// Times the floor, for each size of body.
+    /// Multiples of the floor, one for each size of body.
     values: Vec<f64>,
 }
 

@@ -1,6 +1,8 @@
-//! Both ends of `scripts/load`: `sign COUNT FILE` signs deliveries that are good for five minutes
-//! from now, `bare` is `examples/axum.rs` without the layer, and `floor` is that with the hashing that
-//! no verifier can do without.
+//! Deliveries and receivers for `scripts/load`.
+//!
+//! - `sign COUNT FILE` signs deliveries, which are valid for five minutes.
+//! - `bare` runs the receiver of `examples/axum.rs` without the layer.
+//! - `floor` runs the same receiver with only the hashing that no verifier can avoid.
 
 use std::{env, error::Error, fmt::Write as _, fs, sync::Arc, time::SystemTime};
 
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use tower_qstash::{Signer, UnsignedDelivery};
 use tower_qstash_bench::{CURRENT, Floor};
 
-/// What `examples/axum.rs` takes for its own unless told.
+/// The default public URL of `examples/axum.rs`.
 const URL: &str = "http://localhost:3000/webhook";
 
 #[tokio::main]
@@ -36,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Each with a body and so a token of its own.
+/// Returns deliveries with a different body, and so a different token, each.
 fn deliveries(count: usize) -> Result<String, Box<dyn Error>> {
     let (signer, now) = (Signer::new(CURRENT)?, SystemTime::now());
     let mut lines = String::new();
@@ -49,7 +51,7 @@ fn deliveries(count: usize) -> Result<String, Box<dyn Error>> {
     Ok(lines)
 }
 
-/// That of the example, which reads the body itself, as any handler of a message would.
+/// The handler of the example, which also reads the body, as any handler of a message would.
 async fn webhook(delivery: UnsignedDelivery, _: Bytes) -> Json<Value> {
     let jti = Some("jwt_0000000000000000000000000000");
     tracing::info!(jti, retried = delivery.retried, "running the job");

@@ -1,5 +1,6 @@
-//! One turn of `scripts/bench-sdks`: `write FILE` writes the deliveries, `run FILE` verifies each for
-//! a while and prints nanoseconds for one verification, a line for each size of body.
+//! One turn of `scripts/bench-sdks`. `write FILE` writes the deliveries. `run FILE` verifies each
+//! of them for a while and prints a line with the size of the body and the nanoseconds for one
+//! verification.
 
 use std::{
     env,
@@ -20,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Bodies of text, since the SDKs take no bytes.
+/// Returns deliveries with text bodies, since the SDKs don't take bytes.
 fn deliveries() -> serde_json::Value {
     let delivery = |size| {
         let body = "x".repeat(size);

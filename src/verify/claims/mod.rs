@@ -123,8 +123,6 @@ impl SubjectAndId {
 ///
 /// The clock is read only for a token that has passed every other check. It is left to the caller to
 /// add to a subject mismatch which URLs were expected.
-// Inlined, or the token's claims are copied once more: 15 ns.
-#[inline]
 pub(crate) fn verify_claims(
     token: &SignedToken<'_, '_>,
     is_subject: impl FnOnce(&str) -> bool,

@@ -137,3 +137,27 @@ impl fmt::Debug for NumericDate {
 fn nanos(duration: Duration) -> i128 {
     i128::try_from(duration.as_nanos()).expect("a `Duration` has at most 2^64 seconds")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_convert_to_system_time_and_back() {
+        for seconds in [0, 1_700_000_000, -1, -1_000_000_000] {
+            let time = SystemTime::try_from(NumericDate::from_secs(seconds)).expect("in range");
+            assert_eq!(NumericDate::from(time), NumericDate::from_secs(seconds));
+        }
+        let half = NumericDate::from_float(-0.5);
+        let time = UNIX_EPOCH - Duration::from_millis(500);
+        assert_eq!(SystemTime::try_from(half), Ok(time));
+    }
+
+    #[test]
+    fn dates_beyond_the_clock_are_errors() {
+        for seconds in [1e300, -1e300, 1e25] {
+            let date = NumericDate::from_float(seconds);
+            assert_eq!(SystemTime::try_from(date), Err(NumericDateOutOfRange));
+        }
+    }
+}
