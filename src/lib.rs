@@ -153,12 +153,13 @@
 //! use axum::{Router, extract::Request, response::Response, routing::post};
 //! use tower::ServiceBuilder;
 //! use tower_http::trace::TraceLayer;
-//! use tower_qstash::{Claims, QStashVerifyLayer, Rejection};
+//! use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayResponse};
 //! use tracing::{Span, field::Empty, info_span};
 //!
 //! fn count<B>(response: Response<B>) -> Response<B> {
-//!     let rejection = response.extensions().get::<Rejection>();
-//!     let code = rejection.map_or("accepted", Rejection::code);
+//!     let rejection = response.extensions().get().map(Rejection::code);
+//!     let replay = response.extensions().get().copied().map(ReplayResponse::code);
+//!     let code = rejection.or(replay).unwrap_or("accepted");
 //!     metrics::counter!("qstash_deliveries", "code" => code).increment(1);
 //!     response
 //! }
@@ -184,8 +185,8 @@
 //! }
 //! ```
 //!
-//! There are as many codes as the [table](Rejection#codes) has rows, and a rejected request leaves `key`
-//! and `jti` empty.
+//! The codes are those of [`Rejection`](Rejection#codes) and, with a replay guard, of [`ReplayResponse`], so
+//! their number is bounded. A rejected request leaves `key` and `jti` empty.
 //!
 //! # Deployment
 //!

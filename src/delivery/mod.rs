@@ -9,5 +9,4 @@ pub(crate) use self::callback::Attempt;
 #[cfg(feature = "callbacks")]
 pub use self::callback::{Callback, CallbackError, FailureCallback};
 pub use self::headers::UnsignedDelivery;
-#[cfg(feature = "tracing")]
 pub(crate) use self::headers::single_value;

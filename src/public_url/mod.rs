@@ -274,7 +274,7 @@ impl fmt::Debug for Source {
 }
 
 /// Fast path: whether `subject` is byte for byte `base` + path + query, as it is for most deliveries.
-/// It takes 100 ns less than parsing the URLs.
+/// It takes 3,506 instructions fewer than parsing the URLs.
 fn is_concatenation(subject: &str, base: &str, path: RequestPath<'_>, query: Option<&str>) -> bool {
     let base = base.strip_suffix('/').unwrap_or(base);
     let rest = subject.strip_prefix(base).and_then(|rest| rest.strip_prefix(path.text));

@@ -15,7 +15,7 @@ use metrics::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::trace::TraceLayer;
-use tower_qstash::{Claims, QStashVerifyLayer, Rejection, Signer};
+use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayResponse, Signer};
 use tracing::{Span, field::Empty, info_span};
 
 use crate::{
@@ -24,8 +24,9 @@ use crate::{
 };
 
 fn count<B>(response: Response<B>) -> Response<B> {
-    let rejection = response.extensions().get::<Rejection>();
-    let code = rejection.map_or("accepted", Rejection::code);
+    let rejection = response.extensions().get().map(Rejection::code);
+    let replay = response.extensions().get().copied().map(ReplayResponse::code);
+    let code = rejection.or(replay).unwrap_or("accepted");
     metrics::counter!("qstash_deliveries", "code" => code).increment(1);
     response
 }
