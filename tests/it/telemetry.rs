@@ -15,7 +15,7 @@ use metrics::{
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::trace::TraceLayer;
-use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayResponse, Signer};
+use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayGuard, ReplayResponse, Signer};
 use tracing::{Span, field::Empty, info_span};
 
 use crate::{
@@ -96,11 +96,11 @@ impl Recorder for Counters {
     }
 }
 
-async fn deliver(signer: &Signer, body: &str) {
+async fn deliver(app: Router, signer: &Signer, body: &str) {
     let delivery = signer.delivery(&format!("{BASE}/webhook"), body, now());
     let mut request = delivery.request::<Body>().expect("a valid URL");
     *request.body_mut() = Body::from("Hello");
-    app(layer()).oneshot(request).await.unwrap_or_else(|error| match error {});
+    app.oneshot(request).await.unwrap_or_else(|error| match error {});
 }
 
 #[tokio::test]
@@ -110,17 +110,24 @@ async fn deliveries_are_counted_by_code() {
     for (signer, body) in
         [(current(), "Hello"), (next(), "Hello"), (unknown_key(), "Hello"), (current(), "Hallo")]
     {
-        deliver(&signer, body).await;
+        deliver(app(layer()), &signer, body).await;
     }
     let counted = [("accepted", 2), ("body_mismatch", 1), ("signature_mismatch", 1)];
+    assert_eq!(counters.take(), counted.map(|(code, count)| (code.to_owned(), count)));
+
+    let app = app(layer().replay_guard(ReplayGuard::in_memory()));
+    for _ in 0..3 {
+        deliver(app.clone(), &current(), "Hello").await;
+    }
+    let counted = [("accepted", 1), ("already_processed", 2)];
     assert_eq!(counters.take(), counted.map(|(code, count)| (code.to_owned(), count)));
 }
 
 #[tokio::test]
 async fn claims_are_recorded_in_the_span() {
     let log = Log::capture();
-    deliver(&next(), "Hello").await;
-    deliver(&unknown_key(), "Hello").await;
+    deliver(app(layer()), &next(), "Hello").await;
+    deliver(app(layer()), &unknown_key(), "Hello").await;
     let text = log.text();
     let is_response = |line: &&str| line.contains("finished processing request");
     let finished: Vec<_> = text.lines().filter(is_response).collect();
