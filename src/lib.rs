@@ -118,26 +118,76 @@
 //! One event for each request, with the target `tower_qstash`; it never contains a key, a token or a
 //! body. Install a subscriber, such as `tracing_subscriber::fmt().init()`, or nothing is logged.
 //!
-//! | field | `debug` accepted | `warn` rejected | |
-//! |---|---|---|---|
-//! | `code` | | yes | the [`Rejection`]'s [code](Rejection#codes) |
-//! | `reason` | | yes | its text |
-//! | `method`, `path` | | yes | of the request; the path as the caller saw it, without the query |
-//! | `key` | yes | | the signing key's label, such as `current` |
-//! | `jti` | if present | | the token's id |
-//! | `sub` | yes | on a mismatch | the URL that the message was published to |
-//! | `expected_url` | | on a mismatch | what the [`PublicUrl`] makes of the request |
-//! | `message_id` | if present | if the MAC is valid | `Upstash-Message-Id`, which is not signed |
-//! | `body_bytes` | yes | | the body's length |
+//! Where the [messaging conventions] of OpenTelemetry have a name for a field, the event has it under
+//! both names:
+//!
+//! | field | in OpenTelemetry | `debug` accepted | `warn` rejected | |
+//! |---|---|---|---|---|
+//! | `code` | | | yes | the [`Rejection`]'s [code](Rejection#codes) |
+//! | `reason` | | | yes | its text |
+//! | `method`, `path` | | | yes | of the request; the path as the caller saw it, without the query |
+//! | `key` | | yes | | the signing key's label, such as `current` |
+//! | `jti` | | if present | | the token's id |
+//! | `sub` | `messaging.destination.name` | yes | on a mismatch | the URL that the message was published to |
+//! | `expected_url` | | | on a mismatch | what the [`PublicUrl`] makes of the request |
+//! | `message_id` | `messaging.message.id` | if present | if the MAC is valid | `Upstash-Message-Id`, which is not signed |
+//! | `body_bytes` | `messaging.message.body.size` | yes | | the body's length |
+//! | | `messaging.system` | yes | if the MAC is valid | always `qstash` |
 //!
 //! A client chooses most of these, so each is cut to 256 bytes. Nothing but method and path is logged
 //! of a request without a valid MAC. URLs are logged as [`RedactedUrl`]s; see
 //! [`log_query_values`](QStashVerifyLayer::log_query_values).
 //!
-//! A second event, at `warn` and at most once a minute for each label, says that a delivery was signed
+//! [messaging conventions]: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+//!
+//! A second event, at `warn` and at most once a minute for each key, says that a delivery was signed
 //! with a *next* key: the keys were rolled, and a second roll locks QStash out unless the configured
 //! keys follow first. An `error` event says that a handler asked for [`Claims`] on a route without the
 //! layer.
+//!
+//! # Metrics and spans
+//!
+//! A layer outside this one counts the deliveries with the `metrics` crate, and a layer inside records
+//! their [`Claims`] in the span that tower-http's `TraceLayer` has opened:
+//!
+//! ```
+//! use axum::{Router, extract::Request, response::Response, routing::post};
+//! use tower::ServiceBuilder;
+//! use tower_http::trace::TraceLayer;
+//! use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayResponse};
+//! use tracing::{Span, field::Empty, info_span};
+//!
+//! fn count<B>(response: Response<B>) -> Response<B> {
+//!     let rejection = response.extensions().get().map(Rejection::code);
+//!     let replay = response.extensions().get().copied().map(ReplayResponse::code);
+//!     let code = rejection.or(replay).unwrap_or("accepted");
+//!     metrics::counter!("qstash_deliveries", "code" => code).increment(1);
+//!     response
+//! }
+//!
+//! fn open_span(request: &Request) -> Span {
+//!     info_span!("delivery", path = request.uri().path(), key = Empty, jti = Empty)
+//! }
+//!
+//! fn record(request: Request) -> Request {
+//!     if let Some(claims) = request.extensions().get::<Claims>() {
+//!         Span::current().record("key", claims.key_label()).record("jti", claims.jwt_id());
+//!     }
+//!     request
+//! }
+//!
+//! fn app(verify: QStashVerifyLayer) -> Router {
+//!     let layers = ServiceBuilder::new()
+//!         .map_response(count)
+//!         .layer(TraceLayer::new_for_http().make_span_with(open_span))
+//!         .layer(verify)
+//!         .map_request(record);
+//!     Router::new().route("/webhook", post(async |_: Claims| "done")).layer(layers)
+//! }
+//! ```
+//!
+//! The codes are those of [`Rejection`](Rejection#codes) and, with a replay guard, of [`ReplayResponse`], so
+//! their number is bounded. A rejected request leaves `key` and `jti` empty.
 //!
 //! # Deployment
 //!
@@ -156,6 +206,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
+//! | `callbacks` | `Callback` and `FailureCallback`; with `axum` also as extractors, with `testing` also `CallbackBuilder` |
 //! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::from_lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
 //! | `testing` | `Signer`, to test handlers without QStash |
 //! | `tracing` | events |
@@ -181,12 +232,20 @@ mod testing;
 mod url;
 mod verify;
 
+#[cfg(all(feature = "axum", feature = "callbacks"))]
+pub use crate::axum::CallbackRejection;
+#[cfg(feature = "callbacks")]
+#[cfg_attr(docsrs, doc(cfg(feature = "callbacks")))]
+pub use crate::delivery::{Callback, CallbackError, FailureCallback};
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::replay::conformance::check_replay_store;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use crate::replay::{InvalidRedisUrl, RedisStore};
+#[cfg(all(feature = "callbacks", feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "callbacks", feature = "testing"))))]
+pub use crate::testing::CallbackBuilder;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use crate::testing::{DeliveryBuilder, Signer};
@@ -211,3 +270,8 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The example in the page on the local development server, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/development-server.md")]
+struct DevelopmentServer;

@@ -33,9 +33,19 @@ const SUBJECTS: [&str; 14] = [
     "https://user@api.example.com/hooks/resize",
 ];
 
-/// Writes one file for each seed into `token/`, `url/` and `request/` in `directory`.
+/// Upstash's samples, and a body that ends within a byte.
+const CALLBACKS: [&str; 3] = [
+    include_str!("../../tests/support/callbacks/documented.json"),
+    include_str!("../../tests/support/callbacks/documented_failure.json"),
+    r#"{"status":489,"header":{"Upstash-NonRetryable-Error":["true"],"Content-Length":["9"]},"body":"SGVsb","retried":0,"maxRetries":3,"sourceMessageId":"msg_1","url":"https://u:p@a.example/","notBefore":-62135596800000,"workflowRunId":"wfr_1","workflowCreatedAt":1}"#,
+];
+
+/// Writes one file for each seed into `token/`, `url/`, `request/` and `callback/` in `directory`.
 pub(crate) fn write(directory: &Path) -> Result<(), Box<dyn Error>> {
-    for (target, seeds) in [("token", tokens()), ("url", urls()), ("request", requests())] {
+    let callbacks = CALLBACKS.map(|callback| callback.as_bytes().to_vec()).to_vec();
+    let targets =
+        [("token", tokens()), ("url", urls()), ("request", requests()), ("callback", callbacks)];
+    for (target, seeds) in targets {
         let directory = directory.join(target);
         fs::create_dir_all(&directory)?;
         for (index, seed) in seeds.iter().enumerate() {

@@ -5,6 +5,7 @@
 //!   the SDKs, and writes the table. It fails if a difference is not listed or has no reason, if a
 //!   listed one no longer applies, and if vectors are missing or share a name.
 //! - `corpus DIRECTORY` writes the seeds of the fuzz targets, for `scripts/fuzz`.
+//! - `callback FILE` writes a callback that the SDK for Node must read.
 
 mod corpus;
 #[path = "../../tests/support/url_pairs.rs"]
@@ -20,8 +21,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
-use tower_qstash::{SigningKeys, Verifier};
+use serde_json::json;
+use tower_qstash::{CallbackBuilder, Signer, SigningKeys, Verifier};
 use vectors::Vector;
 
 const SDKS: [&str; 2] = ["node", "python"];
@@ -36,12 +40,48 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok(fs::write(file, serde_json::to_string_pretty(&vectors::generate())?)?)
         }
         ["corpus", directory] => corpus::write(directory.as_ref()),
+        ["callback", file] => callback(file),
         ["compare", directory, table, differences] => compare(directory, table, differences),
         _ => {
-            Err("usage: generate VECTORS | corpus DIRECTORY | compare DIRECTORY TABLE DIFFERENCES"
+            Err("usage: generate VECTORS | corpus DIRECTORY | callback FILE | compare DIRECTORY TABLE DIFFERENCES"
                 .into())
         }
     }
+}
+
+/// Writes a signed failure callback of a workflow, and what the SDK must read in it.
+fn callback(file: &str) -> Result<(), Box<dyn Error>> {
+    let (key, url, time) = ("sig_current", "https://api.example.com/workflow", 1_700_000_000);
+    let now = UNIX_EPOCH + Duration::from_secs(time);
+    // A workflow's message is the list of its steps. The first holds the payload that started it.
+    let payload = "[]+/ é";
+    let steps = json!([{ "body": BASE64_STANDARD.encode(payload) }]).to_string();
+    let failure = CallbackBuilder::new(500)
+        .body(json!({ "message": "out of paper é" }).to_string())
+        .header(HeaderName::from_static("x-printer"), HeaderValue::from_static("7"))
+        .url(url)
+        .source_body(steps)
+        .source_header(HeaderName::from_static("x-order"), HeaderValue::from_static("8"))
+        .workflow_run("wfr_1", now)
+        .build_failure("dlq-1")
+        .to_vec();
+    let vector = json!({
+        "key": key,
+        "url": url,
+        "time": time,
+        "token": Signer::new(key)?.delivery(url, &failure, now).token(),
+        "body": String::from_utf8(failure)?,
+        "expected": {
+            "status": 500,
+            "message": "out of paper é",
+            "header": { "x-printer": ["7"] },
+            "url": url,
+            "workflow_run_id": "wfr_1",
+            "payload": payload,
+            "source_header": "8",
+        },
+    });
+    Ok(fs::write(file, vector.to_string())?)
 }
 
 /// Verifies a vector with this crate.

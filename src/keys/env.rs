@@ -6,6 +6,7 @@ use super::{Problem, SigningKeyError, SigningKeys};
 
 const CURRENT: &str = "QSTASH_CURRENT_SIGNING_KEY";
 const NEXT: &str = "QSTASH_NEXT_SIGNING_KEY";
+const DEV: &str = "QSTASH_DEV";
 
 impl SigningKeys {
     /// Reads the keys from the environment variables `QSTASH_CURRENT_SIGNING_KEY` and
@@ -17,10 +18,28 @@ impl SigningKeys {
     /// missing. A delivery may be signed with any of the keys; its `Upstash-Region` header is not
     /// signed and decides nothing. Labels are `current`, `next`, `US_EAST_1 current`, and so on.
     ///
+    /// `QSTASH_DEV=true` makes the official SDK for TypeScript accept the local development server's
+    /// published keys, even if real keys are set. This crate accepts them only where the code says so:
+    /// with `QSTASH_DEV` set, this function returns an error that names
+    /// [`dangerous_development_server`](Self::dangerous_development_server). Real keys don't silence the
+    /// error, because the variables then contradict each other. Empty, `false` and `0` count as unset.
+    ///
+    /// ```no_run
+    /// use tower_qstash::{SigningKeyError, SigningKeys};
+    ///
+    /// fn signing_keys() -> Result<SigningKeys, SigningKeyError> {
+    ///     if cfg!(debug_assertions) && std::env::var("QSTASH_DEV").is_ok_and(|dev| dev == "true") {
+    ///         return Ok(SigningKeys::dangerous_development_server());
+    ///     }
+    ///     SigningKeys::from_env()
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// A variable that is missing or not UTF-8, or that holds what [`new`](Self::new) refuses, such
-    /// as an empty, quoted or published key. Either both keys of a region must be set or neither.
+    /// - `QSTASH_DEV=true`, or any other value but an empty one, `false` and `0`;
+    /// - a variable that is missing or not UTF-8, or that holds what [`new`](Self::new) refuses, such as
+    ///   an empty, quoted or published key. Either both keys of a region must be set or neither.
     pub fn from_env() -> Result<Self, SigningKeyError> {
         Self::from_variables(variables())
     }
@@ -35,6 +54,9 @@ impl SigningKeys {
         let get =
             |name: &str| variables.iter().find(|(set, _)| set == name).map(|(_, value)| value);
 
+        if get(DEV).is_some_and(|dev| !["", "false", "0"].iter().any(|off| dev == off)) {
+            return Err(SigningKeyError { name: DEV.into(), problem: Problem::DevelopmentMode });
+        }
         let mut prefixes = Vec::new();
         if get("QSTASH_REGION").is_some_and(|region| !region.is_empty()) {
             let regions = variables.iter().filter_map(|(name, _)| region(name));
@@ -132,6 +154,25 @@ mod tests {
             text,
             "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set; \
              set it to the signing key that the QStash console shows"
+        );
+    }
+
+    #[test]
+    fn development_mode_is_an_error_with_and_without_keys() {
+        for on in ["true", "1", "TRUE", "yes", " "] {
+            for keys in [&PAIR[..], &[]] {
+                let error = (DEV.to_owned(), Problem::DevelopmentMode);
+                assert_eq!(refused(&[keys, &[(DEV, on)]].concat()), error, "{on}");
+            }
+        }
+        for off in ["", "false", "0"] {
+            assert!(from(&[&PAIR[..], &[(DEV, off)]].concat()).is_ok(), "{off}");
+            assert_eq!(refused(&[(DEV, off)]), (CURRENT.into(), Problem::Missing), "{off}");
+        }
+        assert_eq!(
+            from(&[(DEV, "true")]).unwrap_err().to_string(),
+            "the environment variable QSTASH_DEV asks for the local development server's published keys, with which \
+             anyone can sign; call SigningKeys::dangerous_development_server() for them, or unset it"
         );
     }
 

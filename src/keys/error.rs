@@ -24,6 +24,7 @@ pub(super) enum Problem {
     Masked,
     Token,
     Development,
+    DevelopmentMode,
     Sample,
     Equal,
     Label,
@@ -80,6 +81,11 @@ impl fmt::Display for SigningKeyError {
                 f,
                 "the signing key {name} is one of the local development server's published ones, with which anyone can sign; \
                  use the key of your account, or ask for SigningKeys::dangerous_development_server() by name"
+            ),
+            Problem::DevelopmentMode => write!(
+                f,
+                "the environment variable {name} asks for the local development server's published keys, with which \
+                 anyone can sign; call SigningKeys::dangerous_development_server() for them, or unset it"
             ),
             Problem::Sample => write!(
                 f,

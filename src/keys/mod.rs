@@ -105,7 +105,21 @@ impl SigningKeys {
     /// (`npx @upstash/qstash-cli dev`). Anyone can sign with them.
     ///
     /// They are labeled `development server user 1 current`, `development server user 1 next`, and so
-    /// on.
+    /// on. [docs/development-server.md] goes from starting that server to the first delivery.
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use tower_qstash::{Signer, SigningKeys, Verifier};
+    ///
+    /// let verifier = Verifier::new(SigningKeys::dangerous_development_server());
+    /// let (url, now) = ("http://localhost:3000/webhook", SystemTime::now());
+    /// let token = Signer::dangerous_development_server().delivery(url, "Hello", now).token();
+    /// let claims = verifier.verify(&token, url, b"Hello", now)?;
+    /// assert_eq!(claims.key_label(), "development server user 1 current");
+    /// # Ok::<(), tower_qstash::VerifyError>(())
+    /// ```
+    ///
+    /// [docs/development-server.md]: https://docs.rs/crate/tower-qstash/latest/source/docs/development-server.md
     pub fn dangerous_development_server() -> Self {
         let users = (1..).zip(rules::DEVELOPMENT_KEYS);
         let keys = users.flat_map(|(user, [current, next])| {

@@ -50,6 +50,9 @@ mod enabled {
         verify::{Claims, VerifyError},
     };
 
+    /// The value of `messaging.system`. OpenTelemetry has no well-known one for QStash.
+    const SYSTEM: &str = "qstash";
+
     #[derive(Clone, Default)]
     pub(in crate::middleware) struct Tracing {
         log_query_values: bool,
@@ -72,9 +75,13 @@ mod enabled {
                 target: "tower_qstash",
                 key = claims.key_label(),
                 jti = claims.jwt_id().map(truncate),
-                sub = truncate(&self.format(&RedactedUrl::new(claims.subject()))),
+                sub = truncate(&self.subject(claims)),
                 message_id = message_id(request.headers()),
                 body_bytes,
+                messaging.system = SYSTEM,
+                messaging.destination.name = truncate(&self.subject(claims)),
+                messaging.message.id = message_id(request.headers()),
+                messaging.message.body.size = body_bytes,
                 "accepted a QStash delivery"
             );
             if claims.signed_with_next_key()
@@ -85,6 +92,8 @@ mod enabled {
                     key = claims.key_label(),
                     jti = claims.jwt_id().map(truncate),
                     message_id = message_id(request.headers()),
+                    messaging.system = SYSTEM,
+                    messaging.message.id = message_id(request.headers()),
                     "the signing keys were rolled: QStash now signs with the next key; configure the two keys that \
                      the QStash console shows before they are rolled again, or every delivery will be rejected"
                 );
@@ -115,17 +124,25 @@ mod enabled {
                 }
                 _ => (None, None),
             };
+            let sub = sub.as_deref().map(truncate);
             tracing::warn!(
                 target: "tower_qstash",
                 code = rejection.code(),
                 reason = %rejection,
                 method,
                 path,
-                sub = sub.as_deref().map(truncate),
+                sub,
                 expected_url = expected.as_deref().map(truncate),
                 message_id = message_id(&parts.headers),
+                messaging.system = SYSTEM,
+                messaging.destination.name = sub,
+                messaging.message.id = message_id(&parts.headers),
                 "rejected a QStash delivery"
             );
+        }
+
+        fn subject(&self, claims: &Claims) -> String {
+            self.format(&RedactedUrl::new(claims.subject()))
         }
 
         /// A token, or a message, that arrives once more.
@@ -145,8 +162,11 @@ mod enabled {
                 code = response.code(),
                 known_by,
                 jti = claims.jwt_id().map(truncate),
-                sub = truncate(&self.format(&RedactedUrl::new(claims.subject()))),
+                sub = truncate(&self.subject(claims)),
                 message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.destination.name = truncate(&self.subject(claims)),
+                messaging.message.id = message_id(request.headers()),
                 "a QStash delivery arrived again, and was not processed again"
             );
         }
@@ -157,6 +177,8 @@ mod enabled {
                 error = %error,
                 jti = claims(request).jwt_id().map(truncate),
                 message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.message.id = message_id(request.headers()),
                 "the replay guard's store is unavailable: a QStash delivery is processed without the guard"
             );
         }
@@ -173,6 +195,8 @@ mod enabled {
                 error = %error,
                 jti = claims(request).jwt_id().map(truncate),
                 message_id = message_id(request.headers()),
+                messaging.system = SYSTEM,
+                messaging.message.id = message_id(request.headers()),
                 "the replay guard's store is unavailable: a QStash delivery is left to a retry"
             );
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::url::Url;
 
-/// The error returned when a [`PublicUrl`] is invalid.
+/// The error returned when a [`PublicUrl`](crate::PublicUrl) is invalid.
 ///
 /// Its `Debug` is its `Display`, since that is what a `main` that returns it prints.
 #[derive(Clone, PartialEq, Eq)]

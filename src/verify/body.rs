@@ -28,6 +28,11 @@ impl BodyVerifier {
         self.claims.key_label()
     }
 
+    /// Returns whether that key is a *next* one. See [`Claims::signed_with_next_key`].
+    pub fn signed_with_next_key(&self) -> bool {
+        self.claims.signed_with_next_key()
+    }
+
     /// Returns the hash that the body must have.
     pub(crate) fn expected_hash(&self) -> [u8; 32] {
         self.expected.clone().into_bytes().into()

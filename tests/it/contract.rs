@@ -507,6 +507,10 @@ fn public_types_have_their_auto_traits() {
     all::<Rejection>();
     all::<VerifyError>();
     all::<tower_qstash::MissingLayer>();
+    all::<tower_qstash::Callback>();
+    all::<tower_qstash::FailureCallback>();
+    all::<tower_qstash::CallbackError>();
+    all::<tower_qstash::CallbackBuilder>();
     fn body<T: Send + Sync + Unpin>() {}
     body::<ResponseBody<Full<Bytes>>>();
 

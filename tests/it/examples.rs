@@ -1,18 +1,16 @@
 //! Runs the examples as a user would, and checks what they print.
 
-use std::{
-    process::{Output, Stdio},
-    time::SystemTime,
-};
+use std::process::{Output, Stdio};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
 };
-use tower_qstash::{Signer, SigningKeys, Verifier};
+use tower_qstash::{CallbackBuilder, Signer, SigningKeys, Verifier};
 
 use crate::{
     process::example,
+    service::{Service, real_now},
     support::{CURRENT_KEY, NEXT_KEY, current, futures::with_timeout},
 };
 
@@ -21,7 +19,7 @@ const KEYS: [(&str, &str); 2] =
 
 fn command(name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(example(name));
-    for variable in ["PUBLIC_URL", "BIND", "QSTASH_REGION", KEYS[0].0, KEYS[1].0] {
+    for variable in ["PUBLIC_URL", "BIND", "QSTASH_REGION", "QSTASH_DEV", KEYS[0].0, KEYS[1].0] {
         command.env_remove(variable);
     }
     command
@@ -85,10 +83,6 @@ impl Receiver {
         let body = with_timeout(response.into_body().collect()).await.expect("a whole body");
         (status, text(&body.to_bytes()))
     }
-}
-
-fn real_now() -> SystemTime {
-    SystemTime::now()
 }
 
 #[tokio::test]
@@ -156,7 +150,12 @@ async fn axum_example_accepts_development_keys_only_with_its_flag() {
 #[tokio::test]
 async fn axum_example_stops_with_advice_on_invalid_settings() {
     let published = [("QSTASH_CURRENT_SIGNING_KEY", "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"), KEYS[1]];
-    let cases: [(&[&str], &[(&str, &str)], &str); 6] = [
+    let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
+        (
+            &[],
+            &[KEYS[0], KEYS[1], ("QSTASH_DEV", "true")],
+            "the environment variable QSTASH_DEV asks for the local development server's",
+        ),
         (&[], &[], "the environment variable QSTASH_CURRENT_SIGNING_KEY is not set"),
         (
             &[],
@@ -298,5 +297,43 @@ async fn send_stops_with_advice_on_invalid_arguments() {
         let stderr = text(&output.stderr);
         assert!(!output.status.success());
         assert!(stderr.starts_with(start) && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
+/// A job that succeeds, one that can never succeed, and what both callbacks log.
+#[tokio::test]
+async fn callbacks_report_what_became_of_a_job() {
+    let receiver = Service::start("callbacks", &KEYS).await;
+    let (status, result) = receiver.deliver("/job", "resize 7", &current()).await;
+    assert_eq!((status, &*result), (200, "image 7 is resized"));
+    let (refusal, reason) = receiver.deliver("/job", "rotate 7", &current()).await;
+    assert_eq!((refusal, &*reason), (489, r#"{"error":"expected: resize NUMBER"}"#));
+
+    let done = CallbackBuilder::new(status).body(result).source_message_id("msg_done");
+    let retried = CallbackBuilder::new(503).retried(1).source_message_id("msg_retried");
+    for callback in [done.build(), retried.build()] {
+        assert_eq!(receiver.deliver("/callback", callback.to_vec(), &current()).await.0, 200);
+    }
+    let failure = CallbackBuilder::new(refusal).body(reason).source_body("rotate 7");
+    let failure = failure.source_message_id("msg_failed").build_failure("dlq-7");
+    assert_eq!(receiver.deliver("/failure", failure.to_vec(), &current()).await.0, 200);
+    for (message, parts) in [
+        ("done", ["msg_done", "image 7 is resized"]),
+        ("will be retried", ["msg_retried", "503"]),
+        ("gave up", ["msg_failed", "dlq-7"]),
+    ] {
+        receiver.logged(message, 1).await;
+        let log = receiver.log();
+        let line = log.lines().find(|line| line.contains(message)).expect("logged");
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+
+    // An unverified callback is not read, and a body that is no callback is not retried.
+    let unknown = Signer::new("sig_unknown").unwrap();
+    for path in ["/job", "/callback", "/failure"] {
+        assert_eq!(receiver.deliver(path, failure.to_vec(), &unknown).await.0, 400, "{path}");
+    }
+    for path in ["/callback", "/failure"] {
+        assert_eq!(receiver.deliver(path, "resize 7", &current()).await.0, 489, "{path}");
     }
 }

@@ -115,6 +115,7 @@ fn function(name: &str, variables: &[(&str, &str)]) -> Command {
         .env_remove("STREAM_RESPONSES")
         .env_remove("PUBLIC_URL")
         .env_remove("QSTASH_REGION")
+        .env_remove("QSTASH_DEV")
         .env_remove("QSTASH_CURRENT_SIGNING_KEY")
         .env_remove("QSTASH_NEXT_SIGNING_KEY")
         .env("AWS_LAMBDA_FUNCTION_NAME", "hook")

@@ -1,8 +1,10 @@
 //! Tests with a framework, a socket or a process, in one binary so that they link once.
 
 mod axum_tcp;
+mod callbacks;
 mod contract;
 mod examples;
+mod explain;
 mod house;
 mod invalid_signatures;
 mod lambda_runtime;
@@ -11,8 +13,11 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
+mod rotation;
+mod service;
 mod stacks;
 mod stalled;
+mod telemetry;
 
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;

@@ -158,6 +158,29 @@ fn malformed_delivery_metadata_is_none() {
     assert_eq!(read(&[("upstash-message-id", b"a"), ("upstash-message-id", b"b")]), none);
 }
 
+#[test]
+fn last_attempt_depends_on_the_published_retries() {
+    let delivery = |retried: &'static str| {
+        UnsignedDelivery::from_headers(&HeaderMap::from_iter([(
+            http::HeaderName::from_static("upstash-retried"),
+            HeaderValue::from_static(retried),
+        )]))
+    };
+    for (retried, max_retries, is_last) in [
+        ("0", 0, true),
+        ("0", 3, false),
+        ("2", 3, false),
+        ("3", 3, true),
+        ("4", 3, true),
+        ("4294967295", u32::MAX, true),
+        ("many", 0, false),
+    ] {
+        let delivery = delivery(retried);
+        assert_eq!(delivery.is_last_attempt(max_retries), is_last, "{retried} of {max_retries}");
+    }
+    assert!(!UnsignedDelivery::default().is_last_attempt(0), "the header is missing");
+}
+
 #[tokio::test]
 async fn axum_handlers_extract_claims_and_metadata() {
     async fn handler(claims: Claims, delivery: UnsignedDelivery, body: String) -> String {
@@ -240,7 +263,7 @@ async fn handlers_respond_non_retryable_or_retry_after() {
 }
 
 /// Captures the log of this thread until it is dropped.
-struct Log {
+pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
 }
@@ -268,7 +291,7 @@ impl<'a> MakeWriter<'a> for Writer {
 }
 
 impl Log {
-    fn capture() -> Self {
+    pub(crate) fn capture() -> Self {
         /// With a single subscriber in the process, tracing caches an event's interest from the
         /// first thread that reaches it, which may run another test. A second one prevents that.
         static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
@@ -286,7 +309,7 @@ impl Log {
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("UTF-8")
     }
 
@@ -315,7 +338,7 @@ async fn each_request_is_one_event_with_stable_fields() {
     assert_eq!(
         accepted,
         [
-            r#"DEBUG tower_qstash: accepted a QStash delivery key="current" jti="jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB" sub="https://api.example.com/hook" message_id="msg_7" body_bytes=5"#
+            r#"DEBUG tower_qstash: accepted a QStash delivery key="current" jti="jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB" sub="https://api.example.com/hook" message_id="msg_7" body_bytes=5 messaging.system="qstash" messaging.destination.name="https://api.example.com/hook" messaging.message.id="msg_7" messaging.message.body.size=5"#
         ]
     );
 
@@ -332,7 +355,7 @@ async fn each_request_is_one_event_with_stable_fields() {
     assert_eq!(
         log.lines()[2..],
         [
-            r#" WARN tower_qstash: rejected a QStash delivery code="subject_mismatch" reason=the message was published to another URL (claim sub); compare it with the public URL configured here method="POST" path="/hook" sub="https://elsewhere.example/x" expected_url="https://api.example.com/hook" message_id="msg_7""#
+            r#" WARN tower_qstash: rejected a QStash delivery code="subject_mismatch" reason=the message was published to another URL (claim sub); compare it with the public URL configured here method="POST" path="/hook" sub="https://elsewhere.example/x" expected_url="https://api.example.com/hook" message_id="msg_7" messaging.system="qstash" messaging.destination.name="https://elsewhere.example/x" messaging.message.id="msg_7""#
         ]
     );
 }
@@ -581,8 +604,10 @@ async fn long_requests_do_not_flood_the_log() {
         *request.uri_mut() = "/hook".parse().unwrap();
         status(&app, request).await;
         let line = log.lines().pop().unwrap();
-        assert!(line.contains(&format!("message_id=\"{}\"", "x".repeat(256))), "{line}");
-        assert!(line.len() < 1_000, "{line}");
+        for name in ["message_id", "messaging.message.id"] {
+            assert!(line.contains(&format!(" {name}=\"{}\"", "x".repeat(256))), "{line}");
+        }
+        assert!(line.len() < 1_500, "{line}");
     }
     // Texts are cut between characters.
     let signer = current();

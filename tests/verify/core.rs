@@ -661,6 +661,37 @@ fn development_keys_are_accepted_only_by_name() {
     }
 }
 
+/// Signs with the keys in docs/development-server.md, which `Signer` refuses.
+#[test]
+fn the_page_lists_the_development_servers_users_in_order() {
+    use base64::{
+        Engine,
+        prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+    };
+    use hmac::{Hmac, KeyInit, Mac};
+    let page = include_str!("../../docs/development-server.md");
+    let verifier = Verifier::new(SigningKeys::dangerous_development_server());
+    let token = current().delivery(URL, b"", now()).token();
+    let (signed, _) = token.rsplit_once('.').expect("three segments");
+    let mut labels = Vec::new();
+    for row in page.lines().filter(|line| line.contains("`sig_")) {
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let [_, user, token, current, next, _] = cells[..] else { panic!("{row}") };
+        let user_id = BASE64_STANDARD.decode(token).expect("base64");
+        assert!(user_id.starts_with(br#"{"UserID":""#), "{row}");
+        for (role, key) in [("current", current), ("next", next)] {
+            let mac = Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).expect("any length");
+            let tag = mac.chain_update(signed).finalize().into_bytes();
+            let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag));
+            let claims = verifier.verify(&token, URL, b"", now()).expect("a development key");
+            assert_eq!(claims.key_label(), format!("development server user {user} {role}"));
+            labels.push(claims.key_label().to_owned());
+        }
+    }
+    let shown = format!("{:?}", SigningKeys::dangerous_development_server());
+    assert_eq!(shown, format!("SigningKeys{labels:?}"));
+}
+
 #[test]
 fn claims_report_the_key_that_matched() {
     let tenants = keys()
@@ -679,7 +710,10 @@ fn claims_report_the_key_that_matched() {
     ];
     for (signer, label) in signers {
         let token = signer.delivery(URL, b"", now()).token();
-        let claims = Verifier::new(tenants.clone()).verify(&token, URL, b"", now()).unwrap();
+        let body = Verifier::new(tenants.clone()).verify_token(&token, URL, now()).unwrap();
+        assert_eq!(body.key_label(), label);
+        assert_eq!(body.signed_with_next_key(), label.ends_with("next"));
+        let claims = body.finish().unwrap();
         assert_eq!(claims.key_label(), label);
         assert_eq!(claims.signed_with_next_key(), label.ends_with("next"));
     }

@@ -1,6 +1,7 @@
 //! Tests that need neither a socket nor a process: the verifier, URLs and properties. A binary of
 //! its own, so that it builds quickly.
 
+mod callbacks;
 mod core;
 mod properties;
 mod url;

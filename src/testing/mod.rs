@@ -1,5 +1,8 @@
 //! Signed deliveries as QStash would send them, to test handlers without QStash.
 
+#[cfg(feature = "callbacks")]
+mod callbacks;
+
 use std::{fmt, time::SystemTime};
 
 use base64::{
@@ -12,6 +15,8 @@ use http::Request;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "callbacks")]
+pub use self::callbacks::CallbackBuilder;
 use crate::{
     keys::{KeyedMac, SigningKeyError, development_server_mac, testing_mac},
     request_body::RequestBody,

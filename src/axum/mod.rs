@@ -1,5 +1,8 @@
 //! All that knows axum: its body, the original URI of a nested router, extractors.
 
+#[cfg(feature = "callbacks")]
+mod callbacks;
+
 use std::convert::Infallible;
 
 use axum::{
@@ -10,6 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{StatusCode, Uri, request::Parts};
 
+#[cfg(feature = "callbacks")]
+pub use self::callbacks::CallbackRejection;
 use crate::{
     delivery::UnsignedDelivery,
     missing_layer::{self, MissingLayer},
