@@ -69,7 +69,7 @@ pub struct PublicUrl {
 }
 
 /// One of the URLs, and the path that requests must lie within.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Candidate {
     source: Source,
     within: Option<String>,
@@ -310,6 +310,16 @@ impl Source {
             _ => return None,
         };
         Some(base.join(original_path(parts)?, parts.uri.query()))
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)?;
+        match &self.within {
+            Some(path) => write!(f, " within {path:?}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl RedactedUrl {
         let (rest, fragment) = split_off(&self.url, '#');
         let (rest, query) = split_off(rest, '?');
         // Not `Url::parse`: even a text that is no URL may hold a password.
-        let authority = rest.find("://").map_or(rest.len(), |colon| colon + "://".len());
+        let authority = rest.find("//").map_or(0, |slashes| slashes + "//".len());
         let end_of_authority =
             rest[authority..].find('/').map_or(rest.len(), |end| authority + end);
         match rest[authority..end_of_authority].rfind('@') {

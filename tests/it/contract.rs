@@ -471,7 +471,7 @@ fn debug_of_the_layer_shows_its_configuration() {
         format!("{:?}", layer_for(public_url)),
         r#"QStashVerifyLayer { config: Config { accounts: [Account { keys: SigningKeys["current", "next"], "#
             .to_owned()
-            + r#"public_url: PublicUrl { sources: [Exact("https://***@a.example/hook"), Base("https://b.example"), "#
+            + r#"public_url: PublicUrl { candidates: [Exact("https://***@a.example/hook"), Base("https://b.example"), "#
             + "LambdaContext, Fn(..), Unchecked] } }], clock_tolerance: 0ns, body_limit: 3145728, "
             + "drain_limit: 65536, drain_timeout: 2s, replay_guard: None, .. } }"
     );
