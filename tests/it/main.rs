@@ -11,6 +11,9 @@ mod manifest;
 mod operation;
 mod process;
 mod public_url;
+mod replay;
+mod replay_states;
+mod scripted_store;
 mod stacks;
 mod stalled;
 

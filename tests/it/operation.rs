@@ -240,7 +240,7 @@ async fn handlers_respond_non_retryable_or_retry_after() {
 }
 
 /// Captures the log of this thread until it is dropped.
-struct Log {
+pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
 }
@@ -268,7 +268,7 @@ impl<'a> MakeWriter<'a> for Writer {
 }
 
 impl Log {
-    fn capture() -> Self {
+    pub(crate) fn capture() -> Self {
         /// With a single subscriber in the process, tracing caches an event's interest from the
         /// first thread that reaches it, which may run another test. A second one prevents that.
         static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
@@ -286,11 +286,11 @@ impl Log {
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("UTF-8")
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.text()
             .lines()
             .filter(|line| line.contains("tower_qstash"))
