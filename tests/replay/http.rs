@@ -206,7 +206,7 @@ async fn token_posted_to_two_receivers_at_once_is_handled_once() {
             async move {
                 calls.note(&message);
                 let number: usize = message.parse().unwrap();
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     drop(with_timeout(gates[number].acquire()).await.unwrap());
                 }
                 StatusCode::OK
@@ -239,7 +239,7 @@ async fn token_posted_to_two_receivers_at_once_is_handled_once() {
         };
         match other {
             Reply::InFlight => in_flight += 1,
-            Reply::Processed if number % 2 == 1 => {}
+            Reply::Processed if !number.is_multiple_of(2) => {}
             other => panic!("{number}: {other:?}"),
         }
     }
