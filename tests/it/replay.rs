@@ -29,7 +29,7 @@ use crate::{
     operation::Log,
     scripted_store::ScriptedStore,
     support::{
-        CURRENT_KEY, NOW, URL, current,
+        BASE, CURRENT_KEY, NOW, URL, current,
         deliveries::{request, token},
         futures::{expect_ready, poll_once},
         layer, now,
@@ -87,10 +87,10 @@ where
     B: http_body::Body<Error: std::fmt::Debug>,
 {
     let retry_after = response.headers().get(RETRY_AFTER);
-    let retry_after = retry_after.map(|seconds| seconds.to_str().unwrap().parse().unwrap());
-    let replayed = response.extensions().get().copied();
+    let retry_after = retry_after
+        .map(|value| value.to_str().ok().and_then(|value| value.parse().ok()).expect("seconds"));
+    let replayed = response.extensions().get::<ReplayResponse>().copied();
     if let Some(replayed) = replayed {
-        let replayed: ReplayResponse = replayed;
         assert_eq!(response.status(), replayed.status());
         assert_eq!(response.headers()["content-type"], "application/json");
         assert!(response.extensions().get::<Rejection>().is_none());
@@ -135,11 +135,16 @@ impl Receiver {
     async fn respond(&self, token: &str, status: u16) -> Outcome {
         let inner = service_fn(move |_: Req| async move {
             let mut response = Response::new("handler".to_owned());
-            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
             Ok::<_, Infallible>(response)
         });
         outcome(self.send_to(inner, token).await.unwrap()).await
     }
+}
+
+/// An inner service that never responds.
+fn stuck() -> impl Service<Req, Response = Response<String>, Error = Infallible> + Clone {
+    service_fn(async |_: Req| pending().await)
 }
 
 /// Both kinds of store; the second waits in each of its operations.
@@ -170,22 +175,14 @@ async fn second_arrival_in_flight_waits_for_the_end_of_the_token() {
     for guard in guards() {
         let mut receiver = Receiver::new(guard);
         let token = token("Hello");
-        let (layer, inner) = (receiver.layer.clone(), service_fn(async |_: Req| pending().await));
-        let mut first = Box::pin(async move {
-            let inner: Result<Response<_>, Infallible> =
-                layer.layer(inner).oneshot(hello(&token)).await;
-            let inner: Response<tower_qstash::ResponseBody<String>> = inner.unwrap();
-            inner
-        });
+        let mut first = Box::pin(receiver.layer.layer(stuck()).oneshot(hello(&token)));
         for _ in 0..3 {
             assert!(poll_once(&mut first).is_pending());
         }
-        let token = self::token("Hello");
         assert_eq!(receiver.send(hello(&token)).await, Outcome::in_flight(300));
-        let at = receiver.layer.clone().clock(|| now() + Duration::from_millis(99_500));
-        receiver.layer = at;
+        receiver.layer = receiver.layer.clock(|| now() + Duration::from_millis(99_500));
         assert_eq!(receiver.send(hello(&token)).await, Outcome::in_flight(201));
-        receiver.layer = receiver.layer.clone().clock_tolerance(Duration::from_secs(7));
+        receiver.layer = receiver.layer.clock_tolerance(Duration::from_secs(7));
         assert_eq!(receiver.send(hello(&token)).await, Outcome::in_flight(208));
         // The client hung up: the outcome is unknown.
         drop(first);
@@ -292,9 +289,9 @@ async fn response_is_unchanged_if_settling_fails() {
 /// Where the inner service panics.
 #[derive(Clone, Copy, Debug)]
 enum Panics {
-    InCall,
-    InFirstPoll,
-    InLaterPoll,
+    Call,
+    FirstPoll,
+    LaterPoll,
 }
 
 type BoxedResponse = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
@@ -311,9 +308,9 @@ fn panicking(
 + Send {
     service_fn(move |_: Req| -> BoxedResponse {
         let mut polls = match place {
-            Panics::InCall => panic_quietly(),
-            Panics::InFirstPoll => 0,
-            Panics::InLaterPoll => 2,
+            Panics::Call => panic_quietly(),
+            Panics::FirstPoll => 0,
+            Panics::LaterPoll => 2,
         };
         Box::pin(poll_fn(move |context| {
             if polls == 0 {
@@ -328,7 +325,7 @@ fn panicking(
 
 #[tokio::test]
 async fn panic_is_released_with_a_catching_layer_outside_and_inside() {
-    for place in [Panics::InCall, Panics::InFirstPoll, Panics::InLaterPoll] {
+    for place in [Panics::Call, Panics::FirstPoll, Panics::LaterPoll] {
         for guard in guards() {
             let receiver = Receiver::new(guard);
             let token = token("Hello");
@@ -352,9 +349,7 @@ async fn future_dropped_by_a_panic_elsewhere_stays_in_flight() {
     for guard in guards() {
         let receiver = Receiver::new(guard);
         let token = token("Hello");
-        let inner =
-            service_fn(async |_: Req| pending::<Result<Response<String>, Infallible>>().await);
-        let mut service = receiver.layer.layer(inner);
+        let mut service = receiver.layer.layer(stuck());
         let mut future = Box::pin(service.call(hello(&token)));
         for _ in 0..3 {
             assert!(poll_once(&mut future).is_pending());
@@ -545,13 +540,13 @@ async fn nothing_prints_a_token_or_its_key() {
 fn message(id: Option<&str>, number: u64, subject: &str, body: &'static str) -> Req {
     let delivery = current().delivery(subject, body, now());
     let token = delivery.claim("jti", format!("jwt_{number}")).token();
-    let path = subject.strip_prefix("https://api.example.com").unwrap();
+    let path = subject.strip_prefix(BASE).expect("a URL under the base");
     let request = Request::post(path).header("upstash-signature", token);
     let request = match id {
         Some(id) => request.header("upstash-message-id", id),
         None => request,
     };
-    request.body(Full::from(body)).unwrap()
+    request.body(Full::from(body)).expect("a valid request")
 }
 
 #[tokio::test]
@@ -567,7 +562,7 @@ async fn later_token_of_a_remembered_message_is_processed_already() {
         assert_eq!(receiver.send(again(2)).await, Outcome::inner(), "the first attempt failed");
         assert_eq!(receiver.send(again(3)).await, Outcome::processed());
         let line = log.lines().pop().unwrap();
-        assert!(line.contains(r#"WARN"#) && line.contains(r#"known_by="message""#), "{line}");
+        assert!(line.contains("WARN") && line.contains(r#"known_by="message""#), "{line}");
         // Its own token was not used up, and gets the same response again.
         assert_eq!(receiver.send(again(3)).await, Outcome::processed());
 
@@ -655,14 +650,7 @@ async fn token_of_any_expiry_is_guarded() {
                     continue;
                 }
                 accepted += 1;
-                let mut stuck = Box::pin(
-                    receiver
-                        .layer
-                        .layer(service_fn(async |_: Req| {
-                            pending::<Result<Response<String>, Infallible>>().await
-                        }))
-                        .oneshot(hello(&token)),
-                );
+                let mut stuck = Box::pin(receiver.layer.layer(stuck()).oneshot(hello(&token)));
                 assert!(poll_once(&mut stuck).is_pending());
                 let again = receiver.send(hello(&token)).await;
                 assert_eq!(again.replayed, Some(ReplayResponse::InFlight));

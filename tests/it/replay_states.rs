@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use proptest::prelude::*;
 use tower::{Layer, Service, service_fn};
 use tower_qstash::{ReplayGuard, ReplayResponse, Reserve};
@@ -222,7 +222,7 @@ fn inner(
             match inner {
                 Inner::Responds(status) => {
                     let mut response = Response::new("inner".to_owned());
-                    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                    *response.status_mut() = StatusCode::from_u16(status).expect("a valid status");
                     Ok(response)
                 }
                 Inner::Fails => Err("inner"),
@@ -249,7 +249,7 @@ fn run(case: &Case) -> (Vec<&'static str>, End) {
         .chain([Step::data(Bytes::from_static(b"Hello"))]);
     let (body, _) = Frames::new(steps.collect::<Vec<_>>()).boxed_with_polls();
     let mut request = delivery(&current(), "Hello", body);
-    request.headers_mut().insert("upstash-message-id", "msg_1".parse().unwrap());
+    request.headers_mut().insert("upstash-message-id", HeaderValue::from_static("msg_1"));
 
     let mut service = layer().replay_guard(guard).layer(inner(case, store.journal.clone()));
     let mut future = Box::pin(service.call(request));

@@ -37,18 +37,18 @@ pub(crate) struct Journal(Arc<Mutex<Vec<&'static str>>>);
 
 impl Journal {
     pub(crate) fn note(&self, event: &'static str) {
-        self.0.lock().unwrap().push(event);
+        self.0.lock().expect("no test panicked").push(event);
     }
 
     /// Takes what happened since the last time.
     pub(crate) fn take(&self) -> Vec<&'static str> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        std::mem::take(&mut *self.0.lock().expect("no test panicked"))
     }
 }
 
 impl ScriptedStore {
     pub(crate) fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap()
+        self.script.lock().expect("no test panicked")
     }
 
     /// Fails these operations, and no others.
