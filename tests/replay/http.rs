@@ -25,7 +25,7 @@ use tower_qstash::{RedisStore, ReplayGuard, ReplayResponse};
 
 use crate::{
     server::{PATIENCE, Server, free_port},
-    support::{URL, current, deliveries::request, futures::with_timeout, layer, now},
+    support::{NOW, URL, current, deliveries::request, futures::with_timeout, layer, now},
 };
 
 const PROCESSED: &str = r#"{"message":"already processed"}"#;
@@ -497,4 +497,41 @@ fn token_is_done_when_the_runtime_is_dropped_after_the_response() {
         }
     }
     calls.assert_each_once(20);
+}
+
+/// The server adds the lifetime to its own clock, and must not overflow.
+#[tokio::test]
+async fn token_of_any_expiry_is_done_in_redis() {
+    let Some(server) = Server::start() else { return };
+    for (number, (exp, tolerance)) in [
+        (i64::MIN, Duration::MAX),
+        (-1, Duration::MAX),
+        (i64::try_from(NOW).unwrap() + 1, Duration::ZERO),
+        (i64::MAX, Duration::ZERO),
+        (i64::MAX, Duration::MAX),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let calls = Calls::default();
+        let inner = service_fn(|_: Request<Full<Bytes>>| {
+            calls.note("Hello");
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        });
+        let guard = ReplayGuard::new(patient(&server)).remember_messages(Duration::MAX);
+        let service = layer().clock_tolerance(tolerance).replay_guard(guard).layer(inner);
+        let token = current().delivery(URL, "Hello", now()).claim("exp", exp).token();
+        let send = async || {
+            let mut delivery = request(&token, Full::from("Hello"));
+            let id = number.to_string().parse().unwrap();
+            delivery.headers_mut().insert("upstash-message-id", id);
+            let response = service.clone().oneshot(delivery).await.unwrap();
+            assert_eq!(response.status(), 200, "{exp}, {tolerance:?}");
+            response.extensions().get().copied()
+        };
+        assert_eq!(send().await, None);
+        assert_eq!(send().await, Some(ReplayResponse::AlreadyProcessed));
+        calls.assert_each_once(1);
+        server.command("FLUSHALL");
+    }
 }
