@@ -10,13 +10,16 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Full, combinators::BoxBody};
 use tower::{Layer, Service};
-use tower_qstash::{DeliveryBuilder, QStashVerify, QStashVerifyLayer, Rejection, Signer};
+use tower_qstash::{
+    DeliveryBuilder, MemoryStore, QStashVerify, QStashVerifyLayer, Rejection, ReplayGuard,
+    ReplayResponse, ResponseFuture, Signer,
+};
 
 #[expect(dead_code, reason = "shared with the other test targets")]
 mod support;
 
 use support::{
-    URL,
+    NOW, URL,
     bodies::Frames,
     current,
     deliveries::{delivery, request},
@@ -74,6 +77,48 @@ fn delivery_of_one_frame_takes_four_allocations() {
         // boxes the map, the map's table, and the entry.
         assert_eq!(info.count_total, 4, "{info:?}");
         assert!(info.bytes_total < 1_024, "independent of the body's size: {info:?}");
+    }
+}
+
+/// Services without a guard don't pay for one: these are the sizes from before there were guards.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn response_future_is_no_larger_for_the_guard() {
+    assert_eq!(size_of::<ResponseFuture<Bare, Full<Bytes>>>(), 640);
+    assert_eq!(size_of::<ResponseFuture<axum::Router, axum::body::Body>>(), 608);
+}
+
+/// Returns the allocations of a delivery whose token is new, and of one that has it again. The memory
+/// of the guard was filled before, so that it no longer grows.
+fn count_guarded(body: &Bytes) -> [AllocationInfo; 2] {
+    let guard = ReplayGuard::in_memory_with(MemoryStore::with_capacity(10));
+    let mut service = layer().replay_guard(guard).layer(Bare);
+    let mut deliver = |expires_in| {
+        let exp = NOW + expires_in;
+        let token = current().delivery(URL, body, now()).claim("exp", exp).token();
+        let delivery = request(&token, Full::new(body.clone()));
+        let mut response = None;
+        let info = measure(|| response = expect_ready(service.call(delivery)).ok());
+        (info, response.expect("infallible").extensions().get().copied())
+    };
+    for expires_in in 1..100 {
+        deliver(expires_in);
+    }
+    let [first, second] = [deliver(100), deliver(100)];
+    assert_eq!((first.1, second.1), (None, Some(ReplayResponse::AlreadyProcessed)));
+    [first.0, second.0]
+}
+
+#[test]
+fn guarded_delivery_takes_one_allocation_more() {
+    for size in [0, 256, 100_000] {
+        let body = Bytes::from(vec![7; size]);
+        let [first, second] = count_guarded(&body);
+        // The future behind the guard is boxed.
+        assert_eq!(first.count_total, 4 + 1, "{first:?}");
+        assert!(first.bytes_total < 2_048, "independent of the body's size: {first:?}");
+        // And the response of the guard, with a header and an extension of its own.
+        assert_eq!(second.count_total, 4 + 1 + 5, "{second:?}");
     }
 }
 

@@ -313,7 +313,7 @@ impl Log {
         String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("UTF-8")
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.text()
             .lines()
             .filter(|line| line.contains("tower_qstash"))

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod http;
 mod proxy;
 mod redis;
 mod server;
 mod tls;
+
+#[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the other test targets")]
+mod support;

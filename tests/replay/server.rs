@@ -54,14 +54,7 @@ impl Server {
     }
 
     fn run(executable: PathBuf, port: u16, folder: PathBuf, arguments: Vec<String>) -> Self {
-        let process = Command::new(&executable)
-            .args(["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
-            .args(["--port", &port.to_string(), "--dir"])
-            .arg(&folder)
-            .args(&arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let process = spawn(&executable, port, &folder, &arguments);
         let server = Self { executable, arguments, process, port, folder };
         server.wait();
         server
@@ -82,8 +75,9 @@ impl Server {
 
     /// On the same port and in the same folder, after [`kill`](Self::kill).
     pub(crate) fn restart(&mut self) {
-        let arguments = std::mem::take(&mut self.arguments);
-        *self = Self::run(self.executable.clone(), self.port, self.folder.clone(), arguments);
+        // Not a new `Server`: the folder would go with the old one.
+        self.process = spawn(&self.executable, self.port, &self.folder, &self.arguments);
+        self.wait();
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -133,6 +127,17 @@ impl Server {
                 .is_ok_and(|reply| reply == "+PONG" || reply.starts_with("-NOAUTH"))
         });
     }
+}
+
+fn spawn(executable: &Path, port: u16, folder: &Path, arguments: &[String]) -> Child {
+    Command::new(executable)
+        .args(["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+        .args(["--port", &port.to_string(), "--dir"])
+        .arg(folder)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Server {
