@@ -5,12 +5,20 @@
 //! Keys come from `QSTASH_CURRENT_SIGNING_KEY` and `QSTASH_NEXT_SIGNING_KEY`; with `--dev-server`
 //! those of the local development server are taken. `PUBLIC_URL` is where messages are published to
 //! (default `http://localhost:3000`), `BIND` where it listens (default `127.0.0.1:3000`).
+//!
+//! `--replay memory` lets each token through once. `--replay redis://…` does so for all receivers with
+//! the same server: `cargo run --example axum --features redis -- --replay redis://localhost`.
 
 use std::{env, error::Error};
 
 use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
-use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys, UnsignedDelivery};
+use tower_qstash::{
+    Claims, PublicUrl, QStashVerifyLayer, ReplayGuard, SigningKeys, UnsignedDelivery,
+};
+
+const USAGE: &str =
+    "usage: cargo run --example axum -- [--dev-server] [--replay memory|redis://host]";
 
 async fn webhook(claims: Claims, delivery: UnsignedDelivery) -> Json<Value> {
     tracing::info!(jti = claims.jwt_id(), retried = delivery.retried, "running the job");
@@ -27,23 +35,33 @@ async fn main() {
 }
 
 async fn serve() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let keys = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => SigningKeys::from_env()?,
-        ["--dev-server"] => {
-            eprintln!(
-                "WARNING: taking the local development server's published keys: anyone can sign with them"
-            );
-            SigningKeys::dangerous_development_server()
+    let (mut dev_server, mut guard) = (false, None);
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--dev-server" => dev_server = true,
+            "--replay" => guard = Some(replay_guard(&arguments.next().ok_or(USAGE)?)?),
+            _ => return Err(USAGE.into()),
         }
-        _ => return Err("usage: cargo run --example axum -- [--dev-server]".into()),
+    }
+    let keys = if dev_server {
+        eprintln!(
+            "WARNING: taking the local development server's published keys: anyone can sign with them"
+        );
+        SigningKeys::dangerous_development_server()
+    } else {
+        SigningKeys::from_env()?
     };
     let public_url = variable("PUBLIC_URL", "http://localhost:3000")?;
     let bind = variable("BIND", "127.0.0.1:3000")?;
 
     let base = PublicUrl::base(&public_url).map_err(|error| format!("PUBLIC_URL: {error}"))?;
     let routes = || Router::new().route("/webhook", post(webhook));
-    let app = routes().nest("/api/qstash", routes()).layer(QStashVerifyLayer::new(keys, base));
+    let mut verify = QStashVerifyLayer::new(keys, base);
+    if let Some(guard) = guard {
+        verify = verify.replay_guard(guard);
+    }
+    let app = routes().nest("/api/qstash", routes()).layer(verify);
 
     let listener = tokio::net::TcpListener::bind(&bind)
         .await
@@ -51,6 +69,20 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     println!("listening on {address}, for messages published to {public_url}/webhook");
     Ok(axum::serve(listener, app).await?)
+}
+
+/// Returns the guard for the argument of `--replay`.
+fn replay_guard(store: &str) -> Result<ReplayGuard, Box<dyn Error>> {
+    match store {
+        "memory" => Ok(ReplayGuard::in_memory()),
+        #[cfg(feature = "redis")]
+        url => Ok(ReplayGuard::redis(url)?),
+        #[cfg(not(feature = "redis"))]
+        url => {
+            Err(format!("--replay {url} needs Redis: cargo run --example axum --features redis")
+                .into())
+        }
+    }
 }
 
 /// One that is set but not UTF-8 is a mistake, not a wish for the default.

@@ -109,9 +109,16 @@
 //! and every other header, such as `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
 //! `Upstash-Caller-Ip` and `Upstash-Region`. Treat them as untrusted input.
 //!
-//! Delivery is at least once, and a token stays valid for five minutes, however often it is
-//! presented: make handlers idempotent, by an id in the body, which is signed. A retry more than five
-//! minutes later has a new `jti`, and `Upstash-Message-Id` is not signed.
+//! # Replays and repeats
+//!
+//! A token stays valid for five minutes, however often it is presented. A [`ReplayGuard`] lets it
+//! through once; set it with [`replay_guard`](QStashVerifyLayer::replay_guard).
+//!
+//! QStash delivers at least once: it retries with a new token, and so with a new `jti`, if the handler
+//! succeeded and the response was lost. [`remember_messages`](ReplayGuard::remember_messages) recognizes
+//! such a message. Upstash advises to record `Upstash-Message-Id` before the work. That loses messages
+//! whose handler fails, and the id is not signed. Where a repeat would do harm, make the handler
+//! idempotent by an id in the body, recorded in the same transaction as the work.
 //!
 //! # Logs (feature `tracing`)
 //!
@@ -140,7 +147,22 @@
 //!
 //! [messaging conventions]: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
 //!
-//! A second event, at `warn` and at most once a minute for each key, says that a delivery was signed
+//! A [`ReplayGuard`] that responds instead of the handler logs an event in place of the `accepted` one:
+//!
+//! | field | `warn` arrived again | `error` store unavailable | |
+//! |---|---|---|---|
+//! | `code` | yes | yes | the [`ReplayResponse`]'s [code](ReplayResponse::code) |
+//! | `known_by` | yes | | `token` or `message` |
+//! | `error` | | yes | the store's error |
+//! | `jti`, `message_id` | if present | if present | as above |
+//! | `sub` | yes | | as above |
+//!
+//! If the guard is [`open_when_down`](ReplayGuard::open_when_down), a `warn` event with `error`, `jti` and
+//! `message_id` precedes `accepted` instead. An `error` event with `error` says that a token could not be
+//! confirmed or released afterwards, and stays in flight. A `warn` event with `forgotten`, the number
+//! of tokens forgotten so far, says that the memory is full.
+//!
+//! Another event, at `warn` and at most once a minute for each key, says that a delivery was signed
 //! with a *next* key: the keys were rolled, and a second roll locks QStash out unless the configured
 //! keys follow first. An `error` event says that a handler asked for [`Claims`] on a route without the
 //! layer.
@@ -208,7 +230,10 @@
 //! | `axum` | [`RequestBody`] for axum's body, the original path of a nested router, extractors for [`Claims`] and [`UnsignedDelivery`] |
 //! | `callbacks` | `Callback` and `FailureCallback`; with `axum` also as extractors, with `testing` also `CallbackBuilder` |
 //! | `lambda_http` | [`RequestBody`] for lambda_http's body, `PublicUrl::from_lambda_context`, the path as the caller saw it, without the stage that lambda_http adds |
-//! | `testing` | `Signer`, to test handlers without QStash |
+//! | `replay-store` | `ReplayGuard::new`, for a [`ReplayStore`] of your own |
+//! | `redis` | `RedisStore` and `ReplayGuard::redis`, for Redis and Valkey; includes `replay-store` |
+//! | `redis-tls` | `rediss://` URLs, which Upstash's Redis needs; includes `redis` |
+//! | `testing` | `Signer`, to test handlers without QStash, and `check_replay_store` |
 //! | `tracing` | events |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::as_conversions, clippy::disallowed_methods)]

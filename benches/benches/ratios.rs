@@ -1,13 +1,20 @@
 //! The figures in the README. Each is the ratio of two measurements that alternate in one run, so
-//! that a slower machine slows down both.
+//! that a slower machine slows down both. With the argument `guard`, only the replay guard is measured.
 
 use std::{
+    cell::{Cell, RefCell},
     hint::black_box,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use http_body_util::Full;
-use tower_qstash::PublicUrl;
+use tower::Layer;
+use tower_qstash::{MemoryStore, PublicUrl, QStashVerifyLayer, ReplayGuard, Signer, SigningKeys};
 use tower_qstash_bench::{
     Bare, CURRENT, Floor, Frames, NEXT, SIZES, UNKNOWN, URL, body, call, now, request, service,
     service_for, sign, verifier,
@@ -25,12 +32,21 @@ struct Pair {
 }
 
 /// Compares the time of `a` with that of `b`.
-fn pair(mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
-    let turns = [turns(&mut a), turns(&mut b)];
+fn pair(a: impl FnMut(), b: impl FnMut()) -> Pair {
+    prepared_pair(|_| {}, a, b)
+}
+
+/// Compares the time of `a` with that of `b`. `prepare` is called before each turn with its number of
+/// runs, and isn't measured.
+fn prepared_pair(mut prepare: impl FnMut(u32), mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
+    let turns = [turns(&mut prepare, &mut a), turns(&mut prepare, &mut b)];
     let mut times = [Vec::new(), Vec::new()];
     let mut ratios = Vec::new();
     for _ in 0..ROUNDS {
-        let [a, b] = [measure(&mut a, turns[0]), measure(&mut b, turns[1])];
+        prepare(turns[0]);
+        let a = measure(&mut a, turns[0]);
+        prepare(turns[1]);
+        let b = measure(&mut b, turns[1]);
         times[0].push(a);
         times[1].push(b);
         ratios.push(a / b);
@@ -40,9 +56,10 @@ fn pair(mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
 }
 
 /// Returns the number of runs that take at least a turn.
-fn turns(run: &mut impl FnMut()) -> u32 {
+fn turns(prepare: &mut impl FnMut(u32), run: &mut impl FnMut()) -> u32 {
     let mut count = 1;
     loop {
+        prepare(count);
         if measure(run, count) * f64::from(count) > TURN.as_nanos() as f64 {
             return count;
         }
@@ -73,6 +90,9 @@ fn main() {
         "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
         "ratio of medians", "body", "ratio", "25 %", "75 %", "ns", "ns"
     );
+    if std::env::args().any(|argument| argument == "guard") {
+        return print_guard();
+    }
     let (verifier, floor) = (verifier(), Floor::default());
     let now = now();
     let core = |token: &str, body: &[u8]| {
@@ -138,6 +158,8 @@ fn main() {
         print("layer / (bare service + core), 16 KiB frames", size, &pair);
     }
 
+    print_guard();
+
     let (current, next) = (sign(CURRENT, &small), sign(NEXT, &small));
     let next_key = pair(
         || core(&next, &small),
@@ -176,4 +198,61 @@ fn main() {
         );
         print(&format!("{what}, body of 1 MiB / no body"), 1024 * 1024, &pair);
     }
+}
+
+fn print_guard() {
+    print("layer with guard / layer, 100,000 live", 256, &guard(&body(256)));
+}
+
+/// Compares the layer with a replay guard in memory to the layer without. Each delivery has a token of
+/// its own, and as many tokens end as arrive.
+fn guard(body: &Bytes) -> Pair {
+    const LIVE: u64 = 100_000;
+    /// Five minutes, and the minute that the guard adds.
+    const LIFETIME: u64 = 360;
+    static SECONDS: AtomicU64 = AtomicU64::new(1_700_000_000);
+    let clock = || UNIX_EPOCH + Duration::from_secs(SECONDS.load(Ordering::Relaxed));
+    let layer = || {
+        let keys = SigningKeys::new(CURRENT, NEXT).expect("valid keys");
+        let base = PublicUrl::base("https://api.example.com").expect("a valid base");
+        QStashVerifyLayer::new(keys, base).clock(clock)
+    };
+    let store = Arc::new(MemoryStore::with_capacity(2 * LIVE as usize));
+    let mut guarded =
+        layer().replay_guard(ReplayGuard::in_memory_with(Arc::clone(&store))).layer(Bare);
+    let mut unguarded = layer().layer(Bare);
+
+    let signer = Signer::new(CURRENT).expect("a valid key");
+    let (tokens, signed, reserved) = (RefCell::new(Vec::new()), Cell::new(0_u64), Cell::new(0));
+    let prepare = |count: u32| {
+        SECONDS.store(1_700_000_000 + reserved.get() * LIFETIME / LIVE, Ordering::Relaxed);
+        let now = clock();
+        let sign = |_| {
+            signed.set(signed.get() + 1);
+            let jti = format!("jwt_{:028}", signed.get());
+            signer.delivery(URL, body, now).claim("jti", jti).token()
+        };
+        tokens.replace((0..count).map(sign).collect());
+    };
+    let next = || {
+        let token: String = tokens.borrow_mut().pop().expect("one for each run");
+        request(&token, Full::new(body.clone()))
+    };
+    let mut with_guard = || {
+        reserved.set(reserved.get() + 1);
+        let response = call(&mut guarded, next());
+        assert!(response.status().is_success());
+    };
+    for _ in 0..LIVE / 1000 {
+        prepare(1000);
+        (0..1000).for_each(|_| with_guard());
+    }
+    let pair = prepared_pair(prepare, with_guard, || {
+        let response = call(&mut unguarded, next());
+        assert!(response.status().is_success());
+    });
+    assert!((store.len() as u64).abs_diff(LIVE) < LIVE / 20, "{} live", store.len());
+    // A token that was known, and so not handled, would have been cheaper.
+    assert_eq!(store.forgotten(), 0);
+    pair
 }

@@ -18,6 +18,8 @@ pub(crate) struct Delivery {
 enum Expected {
     /// The handler is called with this body.
     Accepted,
+    /// The replay guard responds instead of the handler.
+    Replayed,
     /// The layer rejects with this code.
     Rejected(&'static str),
 }
@@ -26,6 +28,11 @@ impl Delivery {
     pub(crate) fn accepted(what: &'static str, signature: String, body: &[u8]) -> Self {
         let expected = Expected::Accepted;
         Self { what, signatures: vec![signature], body: body.into(), expected }
+    }
+
+    pub(crate) fn replayed(what: &'static str, signature: String) -> Self {
+        let expected = Expected::Replayed;
+        Self { what, signatures: vec![signature], body: b"Hello".into(), expected }
     }
 
     pub(crate) fn rejected<const N: usize>(
@@ -47,6 +54,7 @@ impl Delivery {
                 let body = Bytes::copy_from_slice(&self.body);
                 status == 200 && text == format!("the handler got {} bytes: {body:?}", body.len())
             }
+            Expected::Replayed => status == 200 && text == r#"{"message":"already processed"}"#,
             Expected::Rejected(code) => {
                 status >= 400 && text.contains(&format!(r#""code":"{code}""#))
             }

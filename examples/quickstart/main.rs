@@ -8,7 +8,7 @@ use std::{error::Error, time::SystemTime};
 
 use axum::{Router, body::Bytes, routing::post};
 use harness::{Delivery, deliver};
-use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
+use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, ReplayGuard, Signer, SigningKeys};
 
 const CURRENT: &str = "sig_quickstart_current";
 const NEXT: &str = "sig_quickstart_next";
@@ -21,7 +21,9 @@ async fn webhook(_: Claims, body: Bytes) -> String {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let keys = SigningKeys::new(CURRENT, NEXT)?;
-    let verify = QStashVerifyLayer::new(keys, PublicUrl::base(BASE)?).body_limit(1024);
+    let verify = QStashVerifyLayer::new(keys, PublicUrl::base(BASE)?)
+        .body_limit(1024)
+        .replay_guard(ReplayGuard::in_memory());
     let app = Router::new().route("/webhook", post(webhook)).layer(verify);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -39,6 +41,7 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
         [Signer::new(CURRENT)?, Signer::new(NEXT)?, Signer::new("sig_unknown")?];
     let (url, now) = (format!("{BASE}/webhook"), SystemTime::now());
     let sign = |signer: &Signer, body: &[u8]| signer.delivery(&url, body, now).token();
+    let first = sign(&current, b"Hello");
     let hello = || current.delivery(&url, "Hello", now);
     let elsewhere = current.delivery(&format!("{BASE}/admin"), "Hello", now).token();
     let none = hello().header("alg", "none").token();
@@ -47,7 +50,8 @@ fn deliveries() -> Result<Vec<Delivery>, Box<dyn Error>> {
     let large = &[b'x'; 1025];
 
     Ok(vec![
-        Delivery::accepted("signed with the current key", sign(&current, b"Hello"), b"Hello"),
+        Delivery::accepted("signed with the current key", first.clone(), b"Hello"),
+        Delivery::replayed("the same delivery again", first),
         Delivery::accepted("signed with the next key", sign(&next, b"Hello"), b"Hello"),
         Delivery::accepted("an empty body", sign(&current, b""), b""),
         Delivery::accepted("a binary body", sign(&current, binary), binary),

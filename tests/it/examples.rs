@@ -69,10 +69,14 @@ impl Receiver {
 
     /// Posts `Hello`, signed for `url`, to `path`, and returns the status and body of the response.
     async fn deliver(&self, path: &str, url: &str, signer: &Signer) -> (u16, String) {
+        self.post(path, &signer.delivery(url, b"Hello", real_now()).token()).await
+    }
+
+    /// Posts `Hello` with this token.
+    async fn post(&self, path: &str, token: &str) -> (u16, String) {
         use http_body_util::{BodyExt, Full};
         let client =
             hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
-        let token = signer.delivery(url, b"Hello", real_now()).token();
         let request = http::Request::post(format!("http://{}{path}", self.address))
             .header("upstash-signature", token)
             .body(Full::<bytes::Bytes>::from("Hello"))
@@ -92,6 +96,7 @@ async fn quickstart_prints_every_delivery_with_its_status() {
     assert!(output.status.success(), "{table}{}", text(&output.stderr));
     let lines = [
         ("signed with the current key", "200"),
+        ("the same delivery again", "200"),
         ("signed with the next key", "200"),
         ("an empty body", "200"),
         ("a binary body", "200"),
@@ -148,9 +153,41 @@ async fn axum_example_accepts_development_keys_only_with_its_flag() {
 }
 
 #[tokio::test]
+async fn axum_example_with_a_replay_guard_handles_a_token_once() {
+    let url = "http://localhost:3000/webhook";
+    let token = current().delivery(url, b"Hello", real_now()).token();
+    for (arguments, again, calls) in [
+        (&["--replay", "memory"][..], r#"{"message":"already processed"}"#, 1),
+        (&[], r#"{"message":"ok"}"#, 2),
+    ] {
+        let receiver = Receiver::start(arguments, &KEYS).await;
+        let response = receiver.post("/webhook", &token).await;
+        assert_eq!(response, (200, r#"{"message":"ok"}"#.to_owned()));
+        assert_eq!(receiver.post("/webhook", &token).await, (200, again.to_owned()));
+        let log = receiver.stop().await;
+        assert_eq!(log.matches("running the job").count(), calls, "{log}");
+        assert_eq!(
+            log.contains("code=\"already_processed\" known_by=\"token\""),
+            calls == 1,
+            "{log}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn axum_example_without_its_redis_leaves_deliveries_to_a_retry() {
+    // Nothing listens there.
+    let receiver = Receiver::start(&["--replay", "redis://127.0.0.1:9"], &KEYS).await;
+    let (status, body) =
+        receiver.deliver("/webhook", "http://localhost:3000/webhook", &current()).await;
+    assert!(status == 503 && body.contains(r#""code":"store_unavailable""#), "{status} {body}");
+    assert!(!receiver.stop().await.contains("running the job"));
+}
+
+#[tokio::test]
 async fn axum_example_stops_with_advice_on_invalid_settings() {
     let published = [("QSTASH_CURRENT_SIGNING_KEY", "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"), KEYS[1]];
-    let cases: [(&[&str], &[(&str, &str)], &str); 7] = [
+    let cases: [(&[&str], &[(&str, &str)], &str); 9] = [
         (
             &[],
             &[KEYS[0], KEYS[1], ("QSTASH_DEV", "true")],
@@ -174,6 +211,8 @@ async fn axum_example_stops_with_advice_on_invalid_settings() {
         ),
         (&[], &[KEYS[0], KEYS[1], ("BIND", "nowhere")], "BIND=nowhere: "),
         (&["--help"], &[], "usage: "),
+        (&["--replay"], &KEYS, "usage: "),
+        (&["--replay", "http://localhost"], &KEYS, "the Redis URL"),
     ];
     for (arguments, variables, start) in cases {
         let output = run("axum", arguments, variables).await;
