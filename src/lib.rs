@@ -166,6 +166,7 @@ mod axum;
 mod delivery;
 #[cfg(not(feature = "lambda_http"))]
 mod feature;
+mod forward;
 mod keys;
 #[cfg(feature = "lambda_http")]
 mod lambda_http;
@@ -191,6 +192,7 @@ pub use crate::replay::{InvalidRedisUrl, RedisStore};
 pub use crate::testing::{DeliveryBuilder, Signer};
 pub use crate::{
     delivery::UnsignedDelivery,
+    forward::{As, Forward, SameBody},
     keys::{SigningKeyError, SigningKeys, SigningKeysHandle},
     middleware::{
         QStashVerify, QStashVerifyLayer, Rejection, ReplayResponse, ResponseBody, ResponseFuture,

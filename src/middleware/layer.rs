@@ -1,6 +1,8 @@
 //! The layer: the builder and its defaults.
 
 use std::{
+    fmt,
+    marker::PhantomData,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,7 +17,12 @@ use super::{
     service::QStashVerify,
     trace::Tracing,
 };
-use crate::{keys::SigningKeysHandle, public_url::PublicUrl, replay::ReplayGuard};
+use crate::{
+    forward::{As, SameBody},
+    keys::SigningKeysHandle,
+    public_url::PublicUrl,
+    replay::ReplayGuard,
+};
 
 const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
@@ -29,7 +36,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | [`body_limit`](Self::body_limit) | 3 MiB |
 /// | [`drain_limit`](Self::drain_limit) | 64 KiB |
 /// | [`drain_timeout`](Self::drain_timeout) | 2 s |
-/// | [`clock`](Self::clock) | [`SystemTime::now`] |
+/// | [`clock`](Self::clock) | [`SystemTime::now`], on `wasm32-unknown-unknown` JavaScript's `Date.now()` |
 /// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
 /// | [`replay_guard`](Self::replay_guard) | none |
 /// | [`log_query_values`](Self::log_query_values) | `false` |
@@ -183,10 +190,10 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// service(verify.layer(BoxService::new(inner())));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct QStashVerifyLayer {
+pub struct QStashVerifyLayer<F = SameBody> {
     config: Arc<Config>,
+    forward: PhantomData<fn() -> F>,
 }
 
 impl QStashVerifyLayer {
@@ -206,9 +213,11 @@ impl QStashVerifyLayer {
             replay_guard: None,
             tracing: Tracing::default(),
         };
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), forward: PhantomData }
     }
+}
 
+impl<F> QStashVerifyLayer<F> {
     /// Accepts deliveries of another account as well: signed with one of `keys` and published to
     /// `public_url`.
     ///
@@ -287,7 +296,8 @@ impl QStashVerifyLayer {
         self.with(|config| config.tracing.log_query_values(log))
     }
 
-    /// Sets the clock. Defaults to the system clock; override it in tests.
+    /// Sets the clock. Defaults to the system clock, on `wasm32-unknown-unknown` to JavaScript's;
+    /// override it in tests.
     ///
     /// It is read only once a token's MAC is valid.
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -336,7 +346,42 @@ impl QStashVerifyLayer {
         self.with(|config| config.replay_guard = Some(guard))
     }
 
-    /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service
+    /// Takes any request body, and forwards it as a `T`.
+    ///
+    /// `T` is what the inner service takes: `Bytes`, `Vec<u8>`, `Full<Bytes>`, `axum::body::Body`, or
+    /// anything else that is `From<Bytes>`. What came in may be any [`Body`](http_body::Body), with
+    /// any error: hyper's `Incoming`, a Worker's, or what other layers wrapped. A body of one frame is
+    /// not copied, unless `T::from` does.
+    ///
+    /// By default the type of the body stays as it is, and must be a
+    /// [`RequestBody`](crate::RequestBody).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use hyper::body::Incoming;
+    /// use tower::{Service, ServiceBuilder};
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+    ///
+    /// async fn webhook(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+    ///     Ok(Response::new(format!("{} bytes", request.body().len())))
+    /// }
+    ///
+    /// let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .forward_as::<Bytes>();
+    /// let service = ServiceBuilder::new().layer(layer).service_fn(webhook);
+    /// # fn takes(_: impl Service<Request<Incoming>>) {}
+    /// # takes(service);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward_as<T: From<Bytes>>(self) -> QStashVerifyLayer<As<T>> {
+        QStashVerifyLayer { config: self.config, forward: PhantomData }
+    }
+
+    /// Returns a handle that replaces the signing keys given to [`new`](QStashVerifyLayer::new), in every service
     /// that this layer and its clones create, even while they run.
     ///
     /// For the keys of [`also`](Self::also), create the handle first and pass it:
@@ -351,8 +396,21 @@ impl QStashVerifyLayer {
     }
 }
 
-impl<S> Layer<S> for QStashVerifyLayer {
-    type Service = QStashVerify<S>;
+// Not derived, because that would require `F: Clone`.
+impl<F> Clone for QStashVerifyLayer<F> {
+    fn clone(&self) -> Self {
+        Self { config: Arc::clone(&self.config), forward: PhantomData }
+    }
+}
+
+impl<F> fmt::Debug for QStashVerifyLayer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QStashVerifyLayer").field("config", &self.config).finish()
+    }
+}
+
+impl<S, F> Layer<S> for QStashVerifyLayer<F> {
+    type Service = QStashVerify<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
         QStashVerify::new(inner, Arc::clone(&self.config))
