@@ -106,8 +106,7 @@ impl SigningKeys {
         regions.sort_unstable();
         regions.dedup();
         let mut prefixes: Vec<_> = regions.iter().map(|region| format!("{region}_")).collect();
-        let is_set =
-            |name: &&str| !matches!(get(name), Err(Problem::Missing | Problem::NotFound));
+        let is_set = |name: &&str| !matches!(get(name), Err(Problem::Missing | Problem::NotFound));
         if prefixes.is_empty() || [CURRENT, NEXT].iter().any(is_set) {
             prefixes.insert(0, String::new());
         }
@@ -127,8 +126,7 @@ fn pair(
         get(name).map_err(|problem| SigningKeyError { name: name.clone(), problem })
     };
     let [current, next] = &names;
-    let keys =
-        SigningKeys::from_pair([current, next], [&*read(current)?, &*read(next)?])?;
+    let keys = SigningKeys::from_pair([current, next], [&*read(current)?, &*read(next)?])?;
     match prefix.strip_suffix('_') {
         Some(region) => keys.with_label(region),
         None => Ok(keys),

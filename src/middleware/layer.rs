@@ -61,7 +61,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// |---|---|
 /// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
 /// | limits on concurrency | **inside**, see below |
-/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
+/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with [`forward_as`](Self::forward_as): |
 /// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
 /// | what can fail, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as ever |
 ///
@@ -85,7 +85,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// A layer that wraps the request's body:
 ///
 /// ```
-/// use axum::{Router, body::Body, extract::Request, routing::post};
+/// use axum::{Router, body::Body, routing::post};
 /// use tower::ServiceBuilder;
 /// use tower_http::{decompression::RequestDecompressionLayer, limit::RequestBodyLimitLayer};
 /// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
@@ -94,15 +94,14 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
 /// let stack = ServiceBuilder::new()
 ///     .layer(RequestBodyLimitLayer::new(256 * 1024))
-///     // Makes what the limit wrapped axum's body again.
-///     .map_request(|request: Request<_>| request.map(Body::new))
-///     .layer(verify)
+///     // Whatever the limit makes of the body, axum receives its own.
+///     .layer(verify.forward_as::<Body>())
 ///     .layer(RequestDecompressionLayer::new());
 /// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Without that line it does not compile; in a call of `Router::layer` for each layer, where axum
+/// Without `forward_as` it does not compile; in a call of `Router::layer` for each layer, where axum
 /// itself boxes what lies between, it is not needed.
 ///
 /// ```compile_fail,E0277
@@ -117,30 +116,24 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A plain hyper server gives a body that cannot be made again, `Incoming`; box it above:
+/// A plain hyper server gives a body that can't be rebuilt, `Incoming`. Name the one that the handler
+/// takes:
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use http_body_util::combinators::BoxBody;
-/// use hyper::body::Incoming;
 /// use hyper_util::service::TowerToHyperService;
 /// use tower::ServiceBuilder;
 /// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
 ///
 /// # let keys = SigningKeys::new("sig_current", "sig_next")?;
 /// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// async fn webhook(
-///     request: Request<BoxBody<Bytes, hyper::Error>>,
-/// ) -> Result<Response<String>, Infallible> {
-///     Ok(Response::new("done".to_owned()))
+/// async fn webhook(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+///     Ok(Response::new(format!("{} bytes", request.body().len())))
 /// }
 ///
-/// let service = ServiceBuilder::new()
-///     .map_request(|request: Request<Incoming>| request.map(BoxBody::new))
-///     .layer(verify)
-///     .service_fn(webhook);
+/// let service = ServiceBuilder::new().layer(verify.forward_as::<Bytes>()).service_fn(webhook);
 /// // For `serve_connection` of hyper or hyper-util.
 /// let service = TowerToHyperService::new(service);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
