@@ -134,6 +134,22 @@ async fn run(service: impl vercel::Function + Sync, listener: TcpListener) {
     }
 }
 
+/// A rewrite with a named parameter that its destination doesn't use, such as `/:path*`, adds it to
+/// the query. One with an unnamed parameter changes nothing.
+#[tokio::test]
+async fn vercel_rewrite_with_a_named_parameter_is_another_url() {
+    let address = spawn(|listener| run(vercel::plain(), listener)).await;
+    let published = Receiver { address, path: "/webhook", version: Version::HTTP_11 };
+    let rewritten = Receiver { path: "/webhook?path=webhook", ..published };
+    let body = Bytes::from_static(b"Hello");
+    let token = published.sign("sig_current", &body);
+    let (status, _) = published.post(Some(&token), body.clone()).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, text) = rewritten.post(Some(&token), body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("\"code\":\"subject_mismatch\""), "{text}");
+}
+
 #[tokio::test]
 async fn vercel_plain_function() {
     let address = spawn(|listener| run(vercel::plain(), listener)).await;
