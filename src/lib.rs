@@ -3,7 +3,8 @@
 //! QStash calls your service over HTTP and signs each call: the header `Upstash-Signature` is a
 //! JWT over the destination, the time and the body. [`QStashVerifyLayer`] verifies it and forwards the
 //! request to your service, or rejects it. The same layer wraps an axum router, a `lambda_http`
-//! service, and any other Tower service over HTTP.
+//! service, and any other Tower service over HTTP: where that takes another body,
+//! [`forward_as`](QStashVerifyLayer::forward_as) names the one to forward.
 //!
 //! [Upstash QStash]: https://upstash.com/docs/qstash/howto/signature
 //!
@@ -243,6 +244,7 @@ mod axum;
 mod delivery;
 #[cfg(not(feature = "lambda_http"))]
 mod feature;
+mod forward;
 mod keys;
 #[cfg(feature = "lambda_http")]
 mod lambda_http;
@@ -276,6 +278,7 @@ pub use crate::testing::CallbackBuilder;
 pub use crate::testing::{DeliveryBuilder, Signer};
 pub use crate::{
     delivery::UnsignedDelivery,
+    forward::{As, Forward, SameBody},
     keys::{SigningKeyError, SigningKeys, SigningKeysHandle},
     middleware::{
         QStashVerify, QStashVerifyLayer, Rejection, ReplayResponse, ResponseBody, ResponseFuture,

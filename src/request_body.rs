@@ -15,10 +15,9 @@ use http_body_util::{
 /// Implemented for [`Full<Bytes>`], [`BoxBody`] and [`UnsyncBoxBody`], with the feature `axum` for
 /// `axum::body::Body`, and with the feature `lambda_http` for `lambda_http::Body`.
 ///
-/// hyper's `Incoming` can't be built from bytes: box it first, with
-/// `ServiceBuilder::new().map_request(|request: Request<Incoming>| request.map(BoxBody::new))`. The
-/// handler then takes a `Request<BoxBody<Bytes, hyper::Error>>`. The same goes for what other layers
-/// wrap around a body, with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside.
+/// Any other body needs [`forward_as`](crate::QStashVerifyLayer::forward_as), which names the type
+/// that the inner service receives: hyper's `Incoming`, which can't be built from bytes, and what
+/// other layers wrap around a body.
 ///
 /// Trailers are not forwarded: QStash sends none, and they would not be signed.
 ///
@@ -62,10 +61,8 @@ use http_body_util::{
     message = "`{Self}` is not a request body that `QStashVerifyLayer` can forward",
     label = "not a `RequestBody`",
     note = "axum::body::Body needs the feature `axum` of tower-qstash, lambda_http::Body the feature `lambda_http`",
-    note = "box hyper's `Incoming`, or a body that another layer wraps, outside this layer: \
-            `.map_request(|request: Request<_>| request.map(BoxBody::new))` \
-            (http_body_util::combinators::BoxBody, which the handler then gets), \
-            with `axum::body::Body::new` in place of `BoxBody::new` where axum is inside"
+    note = "any other body, such as hyper's `Incoming` or what an outer layer wraps, needs `.forward_as::<T>()` on \
+            the layer, where `T` is the body that the inner service takes: `axum::body::Body`, `Full<Bytes>`, `Bytes`"
 )]
 pub trait RequestBody: Body + Unpin + Sized + sealed::Sealed {
     /// Creates a body of exactly these bytes.

@@ -1,4 +1,5 @@
-//! Signing keys from the environment. Nothing else reads it.
+//! Signing keys from the environment, which nothing else reads, or from whatever holds the same
+//! variables.
 
 use std::ffi::OsString;
 
@@ -7,6 +8,10 @@ use super::{Problem, SigningKeyError, SigningKeys};
 const CURRENT: &str = "QSTASH_CURRENT_SIGNING_KEY";
 const NEXT: &str = "QSTASH_NEXT_SIGNING_KEY";
 const DEV: &str = "QSTASH_DEV";
+const REGION: &str = "QSTASH_REGION";
+
+/// The regions that QStash has. A lookup can't be listed, so it is asked for these.
+const REGIONS: [&str; 2] = ["EU_CENTRAL_1", "US_EAST_1"];
 
 impl SigningKeys {
     /// Reads the keys from the environment variables `QSTASH_CURRENT_SIGNING_KEY` and
@@ -35,13 +40,61 @@ impl SigningKeys {
     /// }
     /// ```
     ///
+    /// On `wasm32-unknown-unknown`, as in a Cloudflare Worker, there is no environment: use
+    /// [`from_lookup`](Self::from_lookup).
+    ///
     /// # Errors
     ///
     /// - `QSTASH_DEV=true`, or any other value but an empty one, `false` and `0`;
     /// - a variable that is missing or not UTF-8, or that holds what [`new`](Self::new) refuses, such as
-    ///   an empty, quoted or published key. Either both keys of a region must be set or neither.
+    ///   an empty, quoted or published key. Either both keys of a region must be set or neither;
+    /// - a platform without an environment.
     pub fn from_env() -> Result<Self, SigningKeyError> {
+        // There `std::env::vars_os` panics.
+        if cfg!(all(target_family = "wasm", target_os = "unknown")) {
+            return Err(SigningKeyError { name: CURRENT.into(), problem: Problem::NoEnvironment });
+        }
         Self::from_variables(variables())
+    }
+
+    /// Reads the variables of [`from_env`](Self::from_env) from whatever holds them: the secrets of
+    /// a Cloudflare Worker, a parameter store, files of mounted secrets.
+    ///
+    /// `lookup` returns a variable's value, or `None` if it is not set. It is asked for
+    /// `QSTASH_REGION`, and if that is set, also for the pairs of the regions `US_EAST_1`,
+    /// `EU_CENTRAL_1` and the one that `QSTASH_REGION` names. `QSTASH_DEV` is an error here too.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tower_qstash::SigningKeys;
+    ///
+    /// // Fetched from a parameter store.
+    /// let parameters = HashMap::from([
+    ///     ("/prod/QSTASH_CURRENT_SIGNING_KEY".to_owned(), "sig_current".to_owned()),
+    ///     ("/prod/QSTASH_NEXT_SIGNING_KEY".to_owned(), "sig_next".to_owned()),
+    /// ]);
+    /// let keys = SigningKeys::from_lookup(|name| parameters.get(&format!("/prod/{name}")).cloned())?;
+    /// # Ok::<(), tower_qstash::SigningKeyError>(())
+    /// ```
+    ///
+    /// In a Cloudflare Worker:
+    /// `SigningKeys::from_lookup(|name| Some(env.secret(name).ok()?.to_string()))`.
+    ///
+    /// # Errors
+    ///
+    /// A variable that the lookup doesn't return, or that holds what [`new`](Self::new) refuses, such
+    /// as a line break at the end of a secret's file. It must return both keys of a region or neither.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SigningKeyError> {
+        let mut regions = Vec::new();
+        if let Some(named) = lookup(REGION).filter(|region| !region.is_empty()) {
+            let named = named.to_ascii_uppercase().replace('-', "_");
+            regions.extend(is_region(&named).then_some(named));
+            regions.extend(REGIONS.map(str::to_owned));
+            regions.retain(|region| {
+                [CURRENT, NEXT].iter().any(|key| lookup(&format!("{region}_{key}")).is_some())
+            });
+        }
+        Self::from_regions(regions, |name| lookup(name).ok_or(Problem::NotFound))
     }
 
     fn from_variables(
@@ -51,59 +104,78 @@ impl SigningKeys {
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
-        let get =
-            |name: &str| variables.iter().find(|(set, _)| set == name).map(|(_, value)| value);
+        let get = |name: &str| {
+            let found = variables.iter().find(|(set, _)| set == name);
+            let (_, value) = found.ok_or(Problem::Missing)?;
+            value.to_str().map(str::to_owned).ok_or(Problem::NotUnicode)
+        };
+        let mut regions = Vec::new();
+        if get(REGION) != Err(Problem::Missing) && get(REGION).as_deref() != Ok("") {
+            let named = variables.iter().filter_map(|(name, _)| region(name));
+            regions.extend(named.map(str::to_owned));
+        }
+        Self::from_regions(regions, get)
+    }
 
-        if get(DEV).is_some_and(|dev| !["", "false", "0"].iter().any(|off| dev == off)) {
-            return Err(SigningKeyError { name: DEV.into(), problem: Problem::DevelopmentMode });
+    /// Joins the plain pair, unless only regions have one, and the pairs of these regions.
+    fn from_regions(
+        mut regions: Vec<String>,
+        get: impl Fn(&str) -> Result<String, Problem>,
+    ) -> Result<Self, SigningKeyError> {
+        let is_off = |dev: &str| ["", "false", "0"].contains(&dev);
+        match get(DEV) {
+            Err(Problem::Missing | Problem::NotFound) => {}
+            Ok(dev) if is_off(&dev) => {}
+            _ => {
+                let problem = Problem::DevelopmentMode;
+                return Err(SigningKeyError { name: DEV.into(), problem });
+            }
         }
-        let mut prefixes = Vec::new();
-        if get("QSTASH_REGION").is_some_and(|region| !region.is_empty()) {
-            let regions = variables.iter().filter_map(|(name, _)| region(name));
-            prefixes.extend(regions.map(|region| format!("{region}_")));
-            prefixes.sort_unstable();
-            prefixes.dedup();
-        }
-        let no_plain_pair = [CURRENT, NEXT].iter().all(|name| get(name).is_none());
-        if prefixes.is_empty() || !no_plain_pair {
+        regions.sort_unstable();
+        regions.dedup();
+        let mut prefixes: Vec<_> = regions.iter().map(|region| format!("{region}_")).collect();
+        let is_set = |name: &&str| !matches!(get(name), Err(Problem::Missing | Problem::NotFound));
+        if prefixes.is_empty() || [CURRENT, NEXT].iter().any(is_set) {
             prefixes.insert(0, String::new());
         }
-        let mut pairs = prefixes.iter().map(|prefix| pair(prefix, get));
+        let mut pairs = prefixes.iter().map(|prefix| pair(prefix, &get));
         let first = pairs.next().expect("`prefixes` has the plain one where it has no region's");
         pairs.try_fold(first?, |keys, more| Ok(keys.also(more?)))
     }
 }
 
 /// Reads the pair in the two variables with this prefix, such as `US_EAST_1_`.
-fn pair<'a>(
+fn pair(
     prefix: &str,
-    get: impl Fn(&str) -> Option<&'a OsString>,
+    get: impl Fn(&str) -> Result<String, Problem>,
 ) -> Result<SigningKeys, SigningKeyError> {
     let names = [CURRENT, NEXT].map(|name| format!("{prefix}{name}"));
     let read = |name: &String| {
-        let error = |problem| SigningKeyError { name: name.clone(), problem };
-        let value = get(name).ok_or_else(|| error(Problem::Missing))?;
-        value.to_str().ok_or_else(|| error(Problem::NotUnicode))
+        get(name).map_err(|problem| SigningKeyError { name: name.clone(), problem })
     };
     let [current, next] = &names;
-    let keys = SigningKeys::from_pair([current, next], [read(current)?, read(next)?])?;
+    let keys = SigningKeys::from_pair([current, next], [&*read(current)?, &*read(next)?])?;
     match prefix.strip_suffix('_') {
         Some(region) => keys.with_label(region),
         None => Ok(keys),
     }
 }
 
-/// Returns `US_EAST_1` for `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`. A prefix without the form of a
-/// region, such as `STAGING`, belongs to some other program.
+/// Returns `US_EAST_1` for `US_EAST_1_QSTASH_CURRENT_SIGNING_KEY`.
 fn region(variable: &str) -> Option<&str> {
-    let region =
-        [CURRENT, NEXT].iter().find_map(|key| variable.strip_suffix(key)?.strip_suffix('_'))?;
-    let (area, number) = region.rsplit_once('_')?;
+    [CURRENT, NEXT]
+        .iter()
+        .find_map(|key| variable.strip_suffix(key)?.strip_suffix('_'))
+        .filter(|region| is_region(region))
+}
+
+/// A prefix without the form of a region, such as `STAGING`, belongs to some other program.
+fn is_region(text: &str) -> bool {
     let words = |text: &str| {
         text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
     };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    (words(area) && digits(number)).then_some(region)
+    text.rsplit_once('_').is_some_and(|(area, number)| words(area) && digits(number))
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing else reads the environment")]
@@ -119,6 +191,13 @@ mod tests {
         SigningKeys::from_variables(
             variables.iter().map(|&(name, value)| (name.into(), value.into())),
         )
+    }
+
+    fn from_lookup(variables: &[(&str, &str)]) -> Result<SigningKeys, SigningKeyError> {
+        SigningKeys::from_lookup(|name| {
+            let mut found = variables.iter().filter(|(set, _)| *set == name);
+            found.next().map(|&(_, value)| value.to_owned())
+        })
     }
 
     fn refused(variables: &[(&str, &str)]) -> (String, Problem) {
@@ -241,5 +320,82 @@ mod tests {
         assert_eq!(refused(&half_a_plain_pair), (NEXT.into(), Problem::Missing));
         assert_eq!(refused(&region[..1]), (CURRENT.into(), Problem::Missing));
         assert_eq!(refused(&region[1..]), (CURRENT.into(), Problem::Missing));
+    }
+
+    #[test]
+    fn lookup_reads_the_plain_pair() {
+        assert_eq!(
+            format!("{:?}", from_lookup(&PAIR).unwrap()),
+            r#"SigningKeys["current", "next"]"#
+        );
+    }
+
+    #[test]
+    fn lookup_error_names_the_variable_and_the_problem() {
+        for (missing, present) in [(CURRENT, PAIR[1]), (NEXT, PAIR[0])] {
+            let error = from_lookup(&[present]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "the lookup returned no {missing}; set it to the signing key that the QStash console shows"
+                )
+            );
+        }
+        let error = from_lookup(&[(CURRENT, "sig_a\n"), PAIR[1]]).unwrap_err();
+        assert_eq!((error.name(), error.problem), (CURRENT, Problem::WhiteSpace));
+    }
+
+    #[test]
+    fn lookup_reads_regions_only_where_a_region_is_set() {
+        let regions = [
+            ("US_EAST_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
+            ("US_EAST_1_QSTASH_NEXT_SIGNING_KEY", "sig_d"),
+            ("EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY", "sig_e"),
+            ("EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY", "sig_f"),
+            ("AP_SOUTH_1_QSTASH_CURRENT_SIGNING_KEY", "sig_g"),
+            ("AP_SOUTH_1_QSTASH_NEXT_SIGNING_KEY", "sig_h"),
+        ];
+        let all = [&PAIR[..], &regions].concat();
+        let labels = |region: &str| {
+            let variables = [&all[..], &[("QSTASH_REGION", region)]].concat();
+            format!("{:?}", from_lookup(&variables).unwrap())
+        };
+        let plain = ["current", "next"];
+        let known =
+            ["EU_CENTRAL_1 current", "EU_CENTRAL_1 next", "US_EAST_1 current", "US_EAST_1 next"];
+        let new = ["AP_SOUTH_1 current", "AP_SOUTH_1 next"];
+        assert_eq!(format!("{:?}", from_lookup(&all).unwrap()), format!("SigningKeys{plain:?}"));
+        assert_eq!(labels(""), format!("SigningKeys{plain:?}"));
+        let plain_and_known = [&plain[..], &known].concat();
+        for region in ["US_EAST_1", "us-east-1", "EU_CENTRAL_1", "1"] {
+            assert_eq!(labels(region), format!("SigningKeys{plain_and_known:?}"), "{region}");
+        }
+        for region in ["AP_SOUTH_1", "ap-south-1"] {
+            let labels_of_all = [&plain[..], &new, &known].concat();
+            assert_eq!(labels(region), format!("SigningKeys{labels_of_all:?}"), "{region}");
+        }
+    }
+
+    #[test]
+    fn lookup_without_the_plain_pair_reads_the_regions() {
+        let region = [
+            ("QSTASH_REGION", "US_EAST_1"),
+            ("EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY", "sig_c"),
+            ("EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY", "sig_d"),
+        ];
+        assert_eq!(
+            format!("{:?}", from_lookup(&region).unwrap()),
+            r#"SigningKeys["EU_CENTRAL_1 current", "EU_CENTRAL_1 next"]"#
+        );
+        let not_found = |variables: &[(&str, &str)]| {
+            let SigningKeyError { name, problem } = from_lookup(variables).unwrap_err();
+            assert_eq!(problem, Problem::NotFound);
+            name
+        };
+        assert_eq!(not_found(&region[..1]), CURRENT);
+        assert_eq!(not_found(&region[1..]), CURRENT);
+        assert_eq!(not_found(&region[..2]), "EU_CENTRAL_1_QSTASH_NEXT_SIGNING_KEY");
+        assert_eq!(not_found(&[region[0], region[2]]), "EU_CENTRAL_1_QSTASH_CURRENT_SIGNING_KEY");
+        assert_eq!(not_found(&[&region[..], &PAIR[..1]].concat()), NEXT);
     }
 }

@@ -14,7 +14,12 @@ pub struct SigningKeyError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
+    /// Not set in the environment.
     Missing,
+    /// Not returned by the lookup of `from_lookup`.
+    NotFound,
+    /// The platform has no environment.
+    NoEnvironment,
     NotUnicode,
     Empty,
     WhiteSpace,
@@ -45,6 +50,16 @@ impl fmt::Display for SigningKeyError {
             Problem::Missing => write!(
                 f,
                 "the environment variable {name} is not set; set it to the signing key that the QStash console shows"
+            ),
+            Problem::NotFound => write!(
+                f,
+                "the lookup returned no {name}; set it to the signing key that the QStash console shows"
+            ),
+            Problem::NoEnvironment => write!(
+                f,
+                "this platform has no environment variables, so {name} cannot be read; \
+                 use SigningKeys::from_lookup, in a Cloudflare Worker \
+                 SigningKeys::from_lookup(|name| Some(env.secret(name).ok()?.to_string()))"
             ),
             Problem::NotUnicode => write!(
                 f,

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use http_body::Body;
 
 use super::rejection::Rejection;
-use crate::{request_body::RequestBody, verify::BodyVerifier};
+use crate::{forward::Forward, verify::BodyVerifier};
 
 /// What was read of a body, up to a limit.
 pub(super) struct BodyBuffer {
@@ -43,7 +43,7 @@ impl BodyBuffer {
     }
 
     /// Reads the whole body and passes it to `verifier`.
-    pub(super) fn poll_read<B: RequestBody>(
+    pub(super) fn poll_read<B: Body, F: Forward<B>>(
         &mut self,
         mut body: Pin<&mut B>,
         cx: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl BodyBuffer {
     where
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        if let Some(bytes) = body.as_bytes() {
+        if let Some(bytes) = F::as_bytes(&body) {
             self.count(bytes.len())?;
             verifier.update(bytes);
             return Poll::Ready(Ok(()));

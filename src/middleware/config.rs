@@ -162,7 +162,14 @@ fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
     }
 }
 
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[expect(clippy::disallowed_methods, reason = "nothing else reads the clock")]
 pub(super) fn system_clock() -> SystemTime {
     SystemTime::now()
+}
+
+/// There `SystemTime::now` panics, but the JavaScript around the module has a clock.
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub(super) fn system_clock() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs_f64(js_sys::Date::now() / 1e3)
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{Request, Response, header::EXPECT, request::Parts};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -20,20 +21,24 @@ use super::{
     rejection::Rejection,
     response_body::ResponseBody,
 };
-use crate::{request_body::RequestBody, verify::BodyVerifier};
+use crate::{
+    forward::{Forward, SameBody},
+    verify::BodyVerifier,
+};
 
 pin_project! {
     /// The response future of [`QStashVerify`](crate::QStashVerify).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, B>
+    pub struct ResponseFuture<S, B, F = SameBody>
     where
-        S: Service<Request<B>>,
+        F: Forward<B>,
+        S: Service<Request<F::Body>>,
     {
         // `None` once the body has ended, or is forwarded.
         #[pin]
         body: Option<B>,
         #[pin]
-        state: State<S, S::Future, Guarded<S, B>>,
+        state: State<S, S::Future, Guarded<S, F::Body>>,
     }
 }
 
@@ -63,9 +68,10 @@ struct Rejecting {
     config: Arc<Config>,
 }
 
-impl<S, B> ResponseFuture<S, B>
+impl<S, B, F> ResponseFuture<S, B, F>
 where
-    S: Service<Request<B>>,
+    F: Forward<B>,
+    S: Service<Request<F::Body>>,
 {
     pub(super) fn read(
         parts: Parts,
@@ -90,10 +96,11 @@ where
     }
 }
 
-impl<S, B, ResBody> Future for ResponseFuture<S, B>
+impl<S, B, F, ResBody> Future for ResponseFuture<S, B, F>
 where
-    S: Service<Request<B>, Response = Response<ResBody>>,
-    B: RequestBody,
+    F: Forward<B>,
+    S: Service<Request<F::Body>, Response = Response<ResBody>>,
+    B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
@@ -106,9 +113,9 @@ where
                     let Reading { buffer, verifier, .. } =
                         reading.as_mut().expect("polled after completion");
                     let body = this.body.as_mut().as_pin_mut().expect("kept while it is read");
-                    let read = ready!(buffer.poll_read(body, cx, verifier));
+                    let read = ready!(buffer.poll_read::<B, F>(body, cx, verifier));
                     let reading = reading.take().expect("polled above");
-                    match reading.verify_body(read, this.body.as_mut()) {
+                    match reading.verify_body::<B, F>(read, this.body.as_mut()) {
                         Ok(Verified::Call(mut service, request)) => {
                             State::Calling { future: service.call(request) }
                         }
@@ -150,13 +157,14 @@ where
 
 impl<S> Reading<S> {
     /// Ends reading: with a verified request or with a rejection.
-    fn verify_body<B: RequestBody>(
+    fn verify_body<B, F>(
         self,
         read: Result<(), Rejection>,
         mut body: Pin<&mut Option<B>>,
-    ) -> Result<Verified<S, B>, Rejecting>
+    ) -> Result<Verified<S, F::Body>, Rejecting>
     where
-        S: Service<Request<B>>,
+        F: Forward<B>,
+        S: Service<Request<F::Body>>,
     {
         let Self { mut parts, buffer, verifier, service, config } = self;
         let body_bytes = buffer.len();
@@ -172,8 +180,7 @@ impl<S> Reading<S> {
         match verified {
             Ok((claims, reserving)) => {
                 parts.extensions.insert(claims);
-                let in_memory = body.get_mut().take().filter(|body| body.as_bytes().is_some());
-                let body = in_memory.unwrap_or_else(|| B::from_bytes(buffer.into_bytes()));
+                let body = F::forward(body, buffer.into_bytes());
                 let request = Request::from_parts(parts, body);
                 Ok(match reserving {
                     None => {
@@ -206,9 +213,10 @@ impl Rejecting {
     }
 }
 
-impl<S, B> fmt::Debug for ResponseFuture<S, B>
+impl<S, B, F> fmt::Debug for ResponseFuture<S, B, F>
 where
-    S: Service<Request<B>>,
+    F: Forward<B>,
+    S: Service<Request<F::Body>>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {

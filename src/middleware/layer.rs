@@ -1,6 +1,8 @@
 //! The layer: the builder and its defaults.
 
 use std::{
+    fmt,
+    marker::PhantomData,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,7 +17,12 @@ use super::{
     service::QStashVerify,
     trace::Tracing,
 };
-use crate::{keys::SigningKeysHandle, public_url::PublicUrl, replay::ReplayGuard};
+use crate::{
+    forward::{As, SameBody},
+    keys::SigningKeysHandle,
+    public_url::PublicUrl,
+    replay::ReplayGuard,
+};
 
 const DEFAULT_BODY_LIMIT: usize = 3 * 1024 * 1024;
 const DEFAULT_DRAIN_LIMIT: usize = 64 * 1024;
@@ -29,7 +36,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// | [`body_limit`](Self::body_limit) | 3 MiB |
 /// | [`drain_limit`](Self::drain_limit) | 64 KiB |
 /// | [`drain_timeout`](Self::drain_timeout) | 2 s |
-/// | [`clock`](Self::clock) | [`SystemTime::now`] |
+/// | [`clock`](Self::clock) | [`SystemTime::now`], on `wasm32-unknown-unknown` JavaScript's `Date.now()` |
 /// | [`rejection_response`](Self::rejection_response) | [`Rejection::response`] |
 /// | [`replay_guard`](Self::replay_guard) | none |
 /// | [`log_query_values`](Self::log_query_values) | `false` |
@@ -54,7 +61,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// |---|---|
 /// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
 /// | limits on concurrency | **inside** |
-/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with one line: |
+/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with [`forward_as`](Self::forward_as): |
 /// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
 /// | fallible layers, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as usual |
 ///
@@ -79,7 +86,7 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// A layer that wraps the request's body:
 ///
 /// ```
-/// use axum::{Router, body::Body, extract::Request, routing::post};
+/// use axum::{Router, body::Body, routing::post};
 /// use tower::ServiceBuilder;
 /// use tower_http::{decompression::RequestDecompressionLayer, limit::RequestBodyLimitLayer};
 /// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
@@ -88,15 +95,14 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
 /// let stack = ServiceBuilder::new()
 ///     .layer(RequestBodyLimitLayer::new(256 * 1024))
-///     // Makes what the limit wrapped axum's body again.
-///     .map_request(|request: Request<_>| request.map(Body::new))
-///     .layer(verify)
+///     // Whatever the limit makes of the body, axum receives its own.
+///     .layer(verify.forward_as::<Body>())
 ///     .layer(RequestDecompressionLayer::new());
 /// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Without that line it does not compile; in a call of `Router::layer` for each layer, where axum
+/// Without `forward_as` it does not compile; in a call of `Router::layer` for each layer, where axum
 /// itself boxes what lies between, it is not needed.
 ///
 /// ```compile_fail,E0277
@@ -111,30 +117,24 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A plain hyper server has a body that can't be rebuilt, `Incoming`. Box it outside the layer:
+/// A plain hyper server has a body that can't be rebuilt, `Incoming`. Name the one that the handler
+/// takes:
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use bytes::Bytes;
 /// use http::{Request, Response};
-/// use http_body_util::combinators::BoxBody;
-/// use hyper::body::Incoming;
 /// use hyper_util::service::TowerToHyperService;
 /// use tower::ServiceBuilder;
 /// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
 ///
 /// # let keys = SigningKeys::new("sig_current", "sig_next")?;
 /// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// async fn webhook(
-///     request: Request<BoxBody<Bytes, hyper::Error>>,
-/// ) -> Result<Response<String>, Infallible> {
-///     Ok(Response::new("done".to_owned()))
+/// async fn webhook(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+///     Ok(Response::new(format!("{} bytes", request.body().len())))
 /// }
 ///
-/// let service = ServiceBuilder::new()
-///     .map_request(|request: Request<Incoming>| request.map(BoxBody::new))
-///     .layer(verify)
-///     .service_fn(webhook);
+/// let service = ServiceBuilder::new().layer(verify.forward_as::<Bytes>()).service_fn(webhook);
 /// // For `serve_connection` of hyper or hyper-util.
 /// let service = TowerToHyperService::new(service);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -184,10 +184,10 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// service(verify.layer(BoxService::new(inner())));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct QStashVerifyLayer {
+pub struct QStashVerifyLayer<F = SameBody> {
     config: Arc<Config>,
+    forward: PhantomData<fn() -> F>,
 }
 
 impl QStashVerifyLayer {
@@ -207,9 +207,11 @@ impl QStashVerifyLayer {
             replay_guard: None,
             tracing: Tracing::default(),
         };
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), forward: PhantomData }
     }
+}
 
+impl<F> QStashVerifyLayer<F> {
     /// Accepts deliveries of another account as well: signed with one of `keys` and published to
     /// `public_url`.
     ///
@@ -290,7 +292,8 @@ impl QStashVerifyLayer {
         self.with(|config| config.tracing.log_query_values(log))
     }
 
-    /// Sets the clock. Defaults to the system clock; override it in tests.
+    /// Sets the clock. Defaults to the system clock, on `wasm32-unknown-unknown` to JavaScript's;
+    /// override it in tests.
     ///
     /// It is read only once a token's MAC is valid.
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -341,7 +344,42 @@ impl QStashVerifyLayer {
         self.with(|config| config.replay_guard = Some(guard))
     }
 
-    /// Returns a handle that replaces the signing keys given to [`new`](Self::new), in every service
+    /// Takes any request body, and forwards it as a `T`.
+    ///
+    /// `T` is what the inner service takes: `Bytes`, `Vec<u8>`, `Full<Bytes>`, `axum::body::Body`, or
+    /// anything else that is `From<Bytes>`. What came in may be any [`Body`](http_body::Body), with
+    /// any error: hyper's `Incoming`, a Worker's, or what other layers wrapped. A body of one frame is
+    /// not copied, unless `T::from` does.
+    ///
+    /// By default the type of the body stays as it is, and must be a
+    /// [`RequestBody`](crate::RequestBody).
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use hyper::body::Incoming;
+    /// use tower::{Service, ServiceBuilder};
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+    ///
+    /// async fn webhook(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+    ///     Ok(Response::new(format!("{} bytes", request.body().len())))
+    /// }
+    ///
+    /// let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .forward_as::<Bytes>();
+    /// let service = ServiceBuilder::new().layer(layer).service_fn(webhook);
+    /// # fn takes(_: impl Service<Request<Incoming>>) {}
+    /// # takes(service);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward_as<T: From<Bytes>>(self) -> QStashVerifyLayer<As<T>> {
+        QStashVerifyLayer { config: self.config, forward: PhantomData }
+    }
+
+    /// Returns a handle that replaces the signing keys given to [`new`](QStashVerifyLayer::new), in every service
     /// that this layer and its clones create, even while they run.
     ///
     /// For the keys of [`also`](Self::also), create the handle first and pass it:
@@ -356,8 +394,21 @@ impl QStashVerifyLayer {
     }
 }
 
-impl<S> Layer<S> for QStashVerifyLayer {
-    type Service = QStashVerify<S>;
+// Not derived, because that would require `F: Clone`.
+impl<F> Clone for QStashVerifyLayer<F> {
+    fn clone(&self) -> Self {
+        Self { config: Arc::clone(&self.config), forward: PhantomData }
+    }
+}
+
+impl<F> fmt::Debug for QStashVerifyLayer<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QStashVerifyLayer").field("config", &self.config).finish()
+    }
+}
+
+impl<S, F> Layer<S> for QStashVerifyLayer<F> {
+    type Service = QStashVerify<S, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
         QStashVerify::new(inner, Arc::clone(&self.config))

@@ -2,31 +2,37 @@
 
 use std::{
     error::Error,
+    fmt,
+    marker::PhantomData,
     mem,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{Request, Response};
+use http_body::Body;
 use tower_service::Service;
 
 use super::{config::Config, future::ResponseFuture, response_body::ResponseBody};
-use crate::request_body::RequestBody;
+use crate::forward::{Forward, SameBody};
 
 /// Verifies requests and calls the inner service with genuine deliveries only. Created by
 /// [`QStashVerifyLayer`](crate::QStashVerifyLayer).
 ///
 /// Verified requests reach the inner service unchanged, with [`Claims`](crate::Claims) in their
-/// extensions.
-#[derive(Clone, Debug)]
-pub struct QStashVerify<S> {
+/// extensions. With [`forward_as`](crate::QStashVerifyLayer::forward_as), only the type of their body
+/// is another.
+///
+/// It asks for no `Send`, and its future is `Send` if the inner service, its future and the body are.
+pub struct QStashVerify<S, F = SameBody> {
     inner: S,
     config: Arc<Config>,
+    forward: PhantomData<fn() -> F>,
 }
 
-impl<S> QStashVerify<S> {
+impl<S, F> QStashVerify<S, F> {
     pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
-        Self { inner, config }
+        Self { inner, config, forward: PhantomData }
     }
 
     /// Returns a reference to the inner service.
@@ -45,15 +51,32 @@ impl<S> QStashVerify<S> {
     }
 }
 
-impl<S, B, ResBody> Service<Request<B>> for QStashVerify<S>
+// Not derived, because that would require `F: Clone`.
+impl<S: Clone, F> Clone for QStashVerify<S, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), Arc::clone(&self.config))
+    }
+}
+
+impl<S: fmt::Debug, F> fmt::Debug for QStashVerify<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QStashVerify")
+            .field("inner", &self.inner)
+            .field("config", &self.config)
+            .finish()
+    }
+}
+
+impl<S, B, F, ResBody> Service<Request<B>> for QStashVerify<S, F>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
-    B: RequestBody,
+    F: Forward<B>,
+    S: Service<Request<F::Body>, Response = Response<ResBody>> + Clone,
+    B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, B>;
+    type Future = ResponseFuture<S, B, F>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)

@@ -79,7 +79,8 @@ enum Store {
 }
 
 impl ReplayGuard {
-    /// Creates a guard that remembers 100,000 tokens in the memory of this process.
+    /// Creates a guard that remembers 100,000 tokens in the memory of this process. In a Cloudflare
+    /// Worker, that is the memory of one isolate of many.
     ///
     /// For another number, see [`in_memory_with`](Self::in_memory_with). Where requests are spread
     /// over several processes, or over the instances of an AWS Lambda function, each would know its

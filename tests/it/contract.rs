@@ -1,11 +1,16 @@
 //! The contract with Tower and with the layers around this one.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
+    convert::Infallible,
     error::Error,
     fmt::Debug,
     future::{Ready, ready},
     iter,
+    marker::{PhantomData, PhantomPinned},
+    pin::Pin,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,10 +26,10 @@ use http_body_util::{
     BodyExt, Full, LengthLimitError, Limited,
     combinators::{BoxBody, UnsyncBoxBody},
 };
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_qstash::{
-    Claims, PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, RequestBody, ResponseBody,
-    Signer, Verifier, VerifyError,
+    As, Claims, PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, ReplayGuard, RequestBody,
+    ResponseBody, Signer, Verifier, VerifyError,
 };
 
 use crate::support::{
@@ -109,6 +114,119 @@ async fn every_body_type_arrives_complete() {
 }
 
 #[tokio::test]
+async fn forward_as_takes_any_body_and_forwards_the_named_one() {
+    async fn check<T: From<Bytes> + Send + 'static>(body: fn(T) -> axum::body::Body) {
+        for guarded in [false, true] {
+            for (frames, signed) in [
+                (Frames::new([]), ""),
+                (Frames::of(["Hello World"]), "Hello World"),
+                (Frames::of(["Hello", "", " World"]), "Hello World"),
+                (Frames::new([Step::data("Hello"), Step::Yield]), "Hello"),
+            ] {
+                let mut layer = layer();
+                if guarded {
+                    layer = layer.replay_guard(ReplayGuard::in_memory());
+                }
+                let echo = move |request: Request<T>| async move {
+                    assert!(request.extensions().get::<Claims>().is_some());
+                    Ok::<_, Infallible>(Response::new(body(request.into_body())))
+                };
+                let service = layer.forward_as::<T>().layer(service_fn(echo));
+                let request = delivery(&current(), signed, frames);
+                let response = service.clone().oneshot(request).await.expect("infallible");
+                assert_eq!(response.status(), StatusCode::OK);
+                assert_eq!(text(response).await, signed);
+
+                let tampered = delivery(&current(), "Hallo", Frames::of(["Hello"]));
+                let response = service.oneshot(tampered).await.expect("infallible");
+                assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+            }
+        }
+    }
+    check::<Bytes>(axum::body::Body::from).await;
+    check::<Vec<u8>>(axum::body::Body::from).await;
+    check::<Full<Bytes>>(axum::body::Body::new).await;
+    check::<axum::body::Body>(|body| body).await;
+}
+
+/// A body that is neither `Send` nor `Unpin`, whose error is a text.
+struct Local {
+    frames: RefCell<std::vec::IntoIter<Result<&'static str, &'static str>>>,
+    _not_send: PhantomData<Rc<()>>,
+    _not_unpin: PhantomPinned,
+}
+
+impl Local {
+    fn new(frames: Vec<Result<&'static str, &'static str>>) -> Self {
+        let frames = RefCell::new(frames.into_iter());
+        Self { frames, _not_send: PhantomData, _not_unpin: PhantomPinned }
+    }
+}
+
+impl Body for Local {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let frame = self.frames.borrow_mut().next();
+        Poll::Ready(frame.map(|data| data.map(|data| Frame::data(Bytes::from(data)))))
+    }
+}
+
+#[tokio::test]
+async fn nothing_has_to_be_send_or_unpin() {
+    for layer in [layer(), layer().replay_guard(ReplayGuard::in_memory())] {
+        let not_send = Rc::new(());
+        let webhook = move |request: Request<Vec<u8>>| {
+            let not_send = Rc::clone(&not_send);
+            async move {
+                tokio::task::yield_now().await;
+                drop(not_send);
+                Ok::<_, Infallible>(Response::new(format!("{} bytes", request.body().len())))
+            }
+        };
+        let service = layer.forward_as::<Vec<u8>>().layer(service_fn(webhook));
+        let valid = delivery(&current(), "Hello", Local::new(vec![Ok("Hel"), Ok("lo")]));
+        let response = service.clone().oneshot(valid).await.unwrap();
+        assert_eq!(text(response).await, "5 bytes");
+        let broken = delivery(&current(), "Hello", Local::new(vec![Ok("Hel"), Err("broken off")]));
+        let response = service.oneshot(broken).await.unwrap();
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.code(), "body_unreadable");
+        assert_eq!(rejection.source().unwrap().to_string(), "broken off");
+    }
+}
+
+/// Doesn't compile if the layer or its services ask more of a platform, or give less.
+#[test]
+fn services_are_send_where_their_parts_are() {
+    fn bounds<S, B>(mut service: S, body: B)
+    where
+        S: Service<Request<B>, Future: Send + 'static, Response: Send + Sync>,
+        S: Clone + Send + Sync + 'static,
+    {
+        drop(service.call(Request::new(body)));
+    }
+    let webhook = async |_: Request<Bytes>| Ok::<_, Infallible>(Response::new(String::new()));
+    bounds(layer().forward_as::<Bytes>().layer(service_fn(webhook)), Frames::new([]));
+    let same = async |_: Request<Boxed>| Ok::<_, Infallible>(Response::new(String::new()));
+    bounds(layer().layer(service_fn(same)), BoxBody::new(Frames::new([])));
+
+    // Whatever is forwarded, and whoever is inside.
+    fn all<T: Clone + Send + Sync + Unpin + Debug + 'static>() {}
+    all::<QStashVerifyLayer<As<Local>>>();
+    all::<QStashVerify<u8, As<Local>>>();
+    assert_eq!(
+        format!("{:?}", layer().forward_as::<Bytes>()),
+        format!("{:?}", layer()),
+        "the forwarded type is not shown"
+    );
+}
+
+#[tokio::test]
 async fn body_of_one_frame_is_not_copied() {
     let bytes = Bytes::from(vec![7; 100_000]);
     let sent = bytes.as_ptr();
@@ -122,6 +240,14 @@ async fn body_of_one_frame_is_not_copied() {
         assert_eq!(request.body().as_ptr(), sent);
     }
     assert_eq!(inner.calls(), 2);
+
+    let pointer = async |request: Request<Bytes>| {
+        Ok::<_, Infallible>(Response::new(format!("{:p}", request.body().as_ptr())))
+    };
+    let request = delivery(&current(), &bytes, Frames::of([bytes.clone()]));
+    let service = layer().forward_as::<Bytes>().layer(service_fn(pointer));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(text(response).await, format!("{sent:p}"));
 }
 
 /// Panics when it is called without having been polled ready, as `ConcurrencyLimit` does.

@@ -13,7 +13,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("testing", &["delivery", "keys", "request_body", "url", "verify"]),
     (
         "middleware",
-        &["delivery", "keys", "public_url", "replay", "request_body", "response", "url", "verify"],
+        &["delivery", "forward", "keys", "public_url", "replay", "response", "url", "verify"],
     ),
     ("replay", &["verify"]),
     ("public_url", &["axum", "feature", "lambda_http", "url"]),
@@ -24,6 +24,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("delivery", &["url"]),
     ("feature", &[]),
+    ("forward", &["request_body"]),
     ("request_body", &[]),
     ("response", &[]),
     ("url", &[]),

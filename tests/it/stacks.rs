@@ -12,8 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode, header};
-use http_body_util::{Full, combinators::BoxBody};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
@@ -36,7 +35,7 @@ use tower_http::{
     limit::RequestBodyLimitLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     sensitive_headers::SetSensitiveRequestHeadersLayer,
-    timeout::TimeoutLayer,
+    timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
     trace::TraceLayer,
 };
 use tower_qstash::{Claims, RequestBody};
@@ -195,13 +194,12 @@ async fn axum_with_middleware_from_fn() {
     check_axum(hook().layer(stack)).await;
 }
 
-/// If an outer layer wraps the request's body, one line has to box it.
+/// If an outer layer wraps the request's body, the layer has to be told which one to forward.
 #[tokio::test]
 async fn outer_layers_that_wrap_the_body() {
     let limited = ServiceBuilder::new()
         .layer(RequestBodyLimitLayer::new(BODY.len()))
-        .map_request(|request: Request<_>| request.map(Body::new))
-        .layer(layer());
+        .layer(layer().forward_as::<Body>());
     check_axum(hook().layer(limited.clone())).await;
 
     let signer = current();
@@ -212,9 +210,22 @@ async fn outer_layers_that_wrap_the_body() {
 
     let decompressed = ServiceBuilder::new()
         .layer(RequestDecompressionLayer::new())
+        .layer(layer().forward_as::<Body>());
+    check_axum(hook().layer(decompressed)).await;
+
+    // The body of this timeout is not `Unpin`.
+    let timed = ServiceBuilder::new()
+        .layer(RequestBodyTimeoutLayer::new(LONG))
+        .layer(RequestBodyLimitLayer::new(BODY.len()))
+        .layer(layer().forward_as::<Body>());
+    check_axum(hook().layer(timed)).await;
+
+    // Boxing it outside works as well.
+    let boxed = ServiceBuilder::new()
+        .layer(RequestBodyLimitLayer::new(BODY.len()))
         .map_request(|request: Request<_>| request.map(Body::new))
         .layer(layer());
-    check_axum(hook().layer(decompressed)).await;
+    check_axum(hook().layer(boxed)).await;
 
     // With one call for each layer, axum boxes it.
     let limited = RequestBodyLimitLayer::new(BODY.len());
@@ -223,8 +234,7 @@ async fn outer_layers_that_wrap_the_body() {
     // Without axum.
     let limited = ServiceBuilder::new()
         .layer(RequestBodyLimitLayer::new(BODY.len()))
-        .map_request(|request: Request<_>| request.map(BoxBody::new))
-        .layer(layer())
+        .layer(layer().forward_as::<Full<Bytes>>())
         .service_fn(echo);
     check::<Full<Bytes>, _, _>(limited).await;
 }
@@ -259,8 +269,7 @@ async fn decompression_works_only_as_an_inner_layer() {
 
     let outer = ServiceBuilder::new()
         .layer(RequestDecompressionLayer::new())
-        .map_request(|request: Request<_>| request.map(Body::new))
-        .layer(layer());
+        .layer(layer().forward_as::<Body>());
     let response = hook().layer(outer).oneshot(deliver()).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     let body = text(response).await;
@@ -381,10 +390,7 @@ async fn axum_router_on_lambda() {
 
 #[tokio::test]
 async fn plain_hyper_server() {
-    let stack = ServiceBuilder::new()
-        .map_request(|request: Request<Incoming>| request.map(BoxBody::new))
-        .layer(layer())
-        .service_fn(echo);
+    let stack = ServiceBuilder::new().layer(layer().forward_as::<Full<Bytes>>()).service_fn(echo);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
