@@ -78,7 +78,7 @@ async function expect(worker, name, { body = 'Hello', token, path = '/webhook' }
 const code = name => `"code":"${name}"`
 const large = Buffer.alloc(100_000, 'QStash ')
 const almostLarge = Buffer.concat([large.subarray(0, -1), Buffer.from('!')])
-const tooLarge = Buffer.alloc(1024 * 1024 + 1, 'x')
+const tooLarge = Buffer.alloc(3 * 1024 * 1024 + 1, 'x')
 
 async function deliveries(title, folder, hello, size) {
     const worker = start(folder, secrets)
