@@ -200,7 +200,7 @@ impl Discard {
     }
 }
 
-/// tokio's timer. Where there is none, the time is always up.
+/// tokio's timer. Where there is no runtime for it, the time is always up.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 struct Timer(Option<Pin<Box<tokio::time::Sleep>>>);
 
@@ -219,16 +219,21 @@ impl Timer {
     }
 }
 
+/// There is no timer, and no body is ever ready at once: each frame is a promise of JavaScript's. So the
+/// time is up at once or never. A Worker's request takes no place that another one waits for, and
+/// workerd closes the connection of a body that was not read, on which the next request then fails.
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
-struct Timer;
+struct Timer {
+    is_up: bool,
+}
 
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
 impl Timer {
-    fn new(_: Duration) -> Self {
-        Self
+    fn new(timeout: Duration) -> Self {
+        Self { is_up: timeout.is_zero() }
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+        if self.is_up { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -278,10 +278,10 @@ impl<F> QStashVerifyLayer<F> {
     /// A client that stalls can't hold its place for longer than that. See [Stacks](Self#stacks) for
     /// where a concurrency limit goes.
     ///
-    /// The timer is tokio's. Outside a tokio runtime, in one without `enable_time`, and on
-    /// `wasm32-unknown-unknown`, a body that isn't ready is not waited for. A runtime without
-    /// `enable_time` can only be recognized by tokio's panic, which is caught: where panics abort, set
-    /// zero there.
+    /// The timer is tokio's. Outside a tokio runtime, and in one without `enable_time`, a body that isn't
+    /// ready is not waited for. A runtime without `enable_time` can only be recognized by tokio's panic,
+    /// which is caught: where panics abort, set zero there. On `wasm32-unknown-unknown` there is no timer:
+    /// unless this is zero, the body is waited for until the platform ends the request.
     pub fn drain_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.drain_timeout = timeout)
     }
