@@ -111,6 +111,10 @@ impl Config {
         if now.saturating_sub(self.clock_tolerance) >= expires_at {
             return Err(Rejection::Verification(VerifyError::Expired { expires_at, now }));
         }
+        let message_id = match guard.remembers_messages() {
+            true => single_value(&parts.headers, "upstash-message-id"),
+            false => None,
+        };
         // Decoded once more, and only with a guard, so that the response future stays as small without.
         let mac = signature(&parts.headers).ok().and_then(mac_prefix).expect("verified before");
         Ok(Some(guard.reserve(&Delivery {
@@ -119,7 +123,7 @@ impl Config {
             expires_at,
             issued_at: claims.issued_at(),
             tolerance: self.clock_tolerance,
-            message_id: single_value(&parts.headers, "upstash-message-id").map(str::as_bytes),
+            message_id: message_id.map(str::as_bytes),
             key_label: claims.key_label(),
             subject: claims.subject(),
             body_hash,

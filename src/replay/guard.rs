@@ -121,6 +121,11 @@ impl ReplayGuard {
         super::RedisStore::new(url).map(Self::new)
     }
 
+    /// Whether the guard looks at the id of a message.
+    pub(crate) fn remembers_messages(&self) -> bool {
+        self.messages.is_some()
+    }
+
     fn with(store: Store) -> Self {
         Self { store, open_when_down: false, messages: None, namespace: 0 }
     }
@@ -162,7 +167,6 @@ impl ReplayGuard {
         let message =
             messages.map(|(duration, id)| (delivery.message_key(id, self.namespace), duration));
         let lifetime = delivery.lifetime();
-        let retry_after = delivery.retry_after();
         match &self.store {
             Store::Memory(memory) => {
                 let verdict = match message {
@@ -178,7 +182,7 @@ impl ReplayGuard {
                             message,
                         }),
                         Err(Reserve::Done) => Verdict::Done(Known::Token),
-                        Err(_) => Verdict::InFlight { retry_after },
+                        Err(_) => Verdict::InFlight { retry_after: delivery.retry_after() },
                     },
                 };
                 Reserving(Step::Ready(Some(verdict)))
@@ -189,7 +193,7 @@ impl ReplayGuard {
                     token,
                     message,
                     lifetime,
-                    retry_after,
+                    retry_after: delivery.retry_after(),
                     open_when_down: self.open_when_down,
                 })))
             }
