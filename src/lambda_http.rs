@@ -7,7 +7,7 @@ use lambda_http::{Body, RequestExt, request::RequestContext};
 
 use crate::{
     request_body::{RequestBody, sealed::Sealed},
-    url::is_equivalent_path,
+    url::{is_equivalent_path, without_end_slash},
 };
 
 impl Sealed for Body {}
@@ -71,14 +71,13 @@ pub(crate) fn is_path_of_event(uri_path: &str, parts: &Parts) -> bool {
         _ => None,
     };
     // One slash at the end doesn't count, as everywhere.
-    let without_end_slash = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
     let raw_path = without_end_slash(parts.raw_http_path());
     let uri_path = without_end_slash(uri_path);
     let after_stage = stage.and_then(|stage| uri_path.strip_prefix('/')?.strip_prefix(stage));
-    let is_raw = is_equivalent_path(&uri_path, &raw_path)
-        || after_stage.is_some_and(|path| is_equivalent_path(path, &raw_path));
+    let is_raw = is_equivalent_path(uri_path, raw_path)
+        || after_stage.is_some_and(|path| is_equivalent_path(path, raw_path));
     // A REST API's context has the stage or the mapping's base path before the event's path.
-    is_raw && without_end_slash(text).ends_with(&raw_path)
+    is_raw && without_end_slash(text).ends_with(raw_path)
 }
 
 /// Whether the URI has the query that [`RequestExt::query_string_parameters`] returns.

@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 
-use crate::url::RequestPath;
+use crate::url::{RequestPath, without_end_slash};
 
 /// Returns the path as the caller saw it, before anything on the way took a part of it off.
 pub(super) fn original_path(parts: &Parts) -> Option<RequestPath<'_>> {
@@ -47,8 +47,4 @@ fn router_path(parts: &Parts) -> &str {
         return original.path();
     }
     parts.uri.path()
-}
-
-fn without_end_slash(path: &str) -> &str {
-    path.strip_suffix('/').unwrap_or(path)
 }

@@ -23,6 +23,11 @@ pub(crate) fn is_equivalent_path(a: &str, b: &str) -> bool {
     a == b || octets(a).eq(octets(b))
 }
 
+/// Returns a path without one slash at its end.
+pub(crate) fn without_end_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
 /// Whether `path` is `parent` or lies below it. A path with a dot segment never does: some router might
 /// resolve it.
 pub(crate) fn is_path_within(path: &str, parent: &str) -> bool {
@@ -31,7 +36,7 @@ pub(crate) fn is_path_within(path: &str, parent: &str) -> bool {
         [&[Octet::Data(b'.')][..], &[Octet::Data(b'.'); 2]].contains(&&decoded[..])
     };
     let mut segments = path.split('/');
-    let mut parents = parent.strip_suffix('/').unwrap_or(parent).split('/');
+    let mut parents = without_end_slash(parent).split('/');
     !path.split('/').any(is_dot)
         && parents.all(|parent| segments.next().is_some_and(|own| octets(own).eq(octets(parent))))
 }
@@ -117,7 +122,7 @@ impl<'a> Url<'a> {
     /// Joins the path and query of a request to this base.
     pub(crate) fn join(self, path: RequestPath<'a>, query: Option<&'a str>) -> Self {
         let [prefix, _] = self.path;
-        let path_pieces = [prefix.strip_suffix('/').unwrap_or(prefix), path.text];
+        let path_pieces = [without_end_slash(prefix), path.text];
         Self { path: path_pieces, maybe_decoded: path.maybe_decoded, query, ..self }
     }
 
@@ -159,7 +164,7 @@ impl<'a> Url<'a> {
     fn path_without_end_slash(&self) -> [&'a str; 2] {
         let [mut prefix, mut path] = self.path;
         let end = if path.is_empty() { &mut prefix } else { &mut path };
-        *end = end.strip_suffix('/').unwrap_or(end);
+        *end = without_end_slash(end);
         [prefix, path]
     }
 }
