@@ -245,6 +245,8 @@ mod delivery;
 #[cfg(not(feature = "lambda_http"))]
 mod feature;
 mod forward;
+#[cfg(any(doc, doctest))]
+pub mod guides;
 mod keys;
 #[cfg(feature = "lambda_http")]
 mod lambda_http;
@@ -298,8 +300,3 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// The example in the page on the local development server, compiled.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/development-server.md")]
-struct DevelopmentServer;
