@@ -1,8 +1,7 @@
 //! A QStash receiver on AWS Lambda, behind a function URL.
 
-use lambda_http::{Body, Error, Request, Response, service_fn, tower::ServiceBuilder};
+use lambda_http::{Body, Error, Request, Response, service_fn, tower::ServiceBuilder, tracing};
 use tower_qstash::{Claims, PublicUrl, QStashVerifyLayer, SigningKeys};
-use tracing_subscriber::EnvFilter;
 
 /// Runs the job. Only verified messages get here.
 async fn webhook(request: Request) -> Result<Response<Body>, Error> {
@@ -14,11 +13,10 @@ async fn webhook(request: Request) -> Result<Response<Body>, Error> {
     Ok(response.body(r#"{"message":"ok"}"#.into())?)
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> Result<(), Error> {
-    // `RUST_LOG=info,tower_qstash=debug` also logs every accepted message.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    // Logs what is rejected, and why. `RUST_LOG=info,tower_qstash=debug` also logs what is accepted.
+    tracing::init_default_subscriber();
 
     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::from_lambda_context());
     lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
