@@ -6,6 +6,10 @@
 //! service, and any other Tower service over HTTP: where that takes another body,
 //! [`forward_as`](QStashVerifyLayer::forward_as) names the one to forward.
 //!
+//! The [guides] go from an empty folder to a deployed receiver, and then further:
+//! [AWS Lambda](guides::lambda), [axum](guides::axum), [testing](guides::testing),
+//! [troubleshooting](guides::troubleshooting) and others.
+//!
 //! [Upstash QStash]: https://upstash.com/docs/qstash/howto/signature
 //!
 //! # axum (feature `axum`)
@@ -16,6 +20,7 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! tracing_subscriber::fmt().init(); // with the feature `tracing`, shows what is rejected, and why
 //! let verify = QStashVerifyLayer::new(
 //!     SigningKeys::from_env()?,
 //!     PublicUrl::base("https://api.example.com")?,
@@ -27,7 +32,7 @@
 //! # Ok(()) }
 //!
 //! async fn webhook(claims: Claims, body: String) -> &'static str {
-//!     println!("{} was sent {} bytes", claims.subject(), body.len());
+//!     println!("{}: {} bytes", claims.subject(), body.len());
 //!     "done"
 //! }
 //! ```
@@ -40,18 +45,21 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
+//!     lambda_http::tracing::init_default_subscriber();
 //!     let verify = QStashVerifyLayer::new(SigningKeys::from_env()?, PublicUrl::from_lambda_context());
 //!     lambda_http::run(ServiceBuilder::new().layer(verify).service(service_fn(webhook))).await
 //! }
 //!
 //! async fn webhook(request: Request) -> Result<Response<Body>, Error> {
 //!     let claims = Claims::from_request(&request)?;
-//!     println!("{} was sent {} bytes", claims.subject(), request.body().len());
+//!     println!("{}: {} bytes", claims.subject(), request.body().len());
 //!     Ok(Response::new(r#"{"message":"ok"}"#.into()))
 //! }
 //! ```
 //!
 //! # The rules
+//!
+#![doc = include_str!("../docs/request.svg")]
 //!
 //! The checks run in this order. The first one that fails rejects the request:
 //!
@@ -108,7 +116,8 @@
 //!
 //! Signed: the destination URL, the body, the times and the token's id. **Not signed:** the method
 //! and every other header, such as `Upstash-Message-Id`, `Upstash-Retried`, `Upstash-Schedule-Id`,
-//! `Upstash-Caller-Ip` and `Upstash-Region`. Treat them as untrusted input.
+//! `Upstash-Caller-Ip` and `Upstash-Region`. Treat them as untrusted input. The
+//! [threat model](guides::threat_model) says what that means, and what else is not protected.
 //!
 //! # Replays and repeats
 //!
@@ -117,107 +126,22 @@
 //!
 //! QStash delivers at least once: it retries with a new token, and so with a new `jti`, if the handler
 //! succeeded and the response was lost. [`remember_messages`](ReplayGuard::remember_messages) recognizes
-//! such a message. Upstash advises to record `Upstash-Message-Id` before the work. That loses messages
-//! whose handler fails, and the id is not signed. Where a repeat would do harm, make the handler
-//! idempotent by an id in the body, recorded in the same transaction as the work.
+//! such a message. [Replays and repeats](guides::replays) says what a guard does in each case, which store
+//! it needs, and what only the handler can do.
 //!
 //! # Logs (feature `tracing`)
 //!
-//! One event for each request, with the target `tower_qstash`; it never contains a key, a token or a
-//! body. Install a subscriber, such as `tracing_subscriber::fmt().init()`, or nothing is logged.
-//!
-//! Where the [messaging conventions] of OpenTelemetry have a name for a field, the event has it under
-//! both names:
-//!
-//! | field | in OpenTelemetry | `debug` accepted | `warn` rejected | |
-//! |---|---|---|---|---|
-//! | `code` | | | yes | the [`Rejection`]'s [code](Rejection#codes) |
-//! | `reason` | | | yes | its text |
-//! | `method`, `path` | | | yes | of the request; the path as the caller saw it, without the query |
-//! | `key` | | yes | | the signing key's label, such as `current` |
-//! | `jti` | | if present | | the token's id |
-//! | `sub` | `messaging.destination.name` | yes | on a mismatch | the URL that the message was published to |
-//! | `expected_url` | | | on a mismatch | what the [`PublicUrl`] makes of the request |
-//! | `message_id` | `messaging.message.id` | if present | if the MAC is valid | `Upstash-Message-Id`, which is not signed |
-//! | `body_bytes` | `messaging.message.body.size` | yes | | the body's length |
-//! | | `messaging.system` | yes | if the MAC is valid | always `qstash` |
-//!
-//! A client chooses most of these, so each is cut to 256 bytes. Nothing but method and path is logged
-//! of a request without a valid MAC. URLs are logged as [`RedactedUrl`]s; see
-//! [`log_query_values`](QStashVerifyLayer::log_query_values).
-//!
-//! [messaging conventions]: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
-//!
-//! A [`ReplayGuard`] that responds instead of the handler logs an event in place of the `accepted` one:
-//!
-//! | field | `warn` arrived again | `error` store unavailable | |
-//! |---|---|---|---|
-//! | `code` | yes | yes | the [`ReplayResponse`]'s [code](ReplayResponse::code) |
-//! | `known_by` | yes | | `token` or `message` |
-//! | `error` | | yes | the store's error |
-//! | `jti`, `message_id` | if present | if present | as above |
-//! | `sub` | yes | | as above |
-//!
-//! If the guard is [`open_when_down`](ReplayGuard::open_when_down), a `warn` event with `error`, `jti` and
-//! `message_id` precedes `accepted` instead. An `error` event with `error` says that a token could not be
-//! confirmed or released afterwards, and stays in flight. A `warn` event with `forgotten`, the number
-//! of tokens forgotten so far, says that the memory is full.
-//!
-//! Another event, at `warn` and at most once a minute for each key, says that a delivery was signed
-//! with a *next* key: the keys were rolled, and a second roll locks QStash out unless the configured
-//! keys follow first. An `error` event says that a handler asked for [`Claims`] on a route without the
-//! layer.
-//!
-//! # Metrics and spans
-//!
-//! A layer outside this one counts the deliveries with the `metrics` crate, and a layer inside records
-//! their [`Claims`] in the span that tower-http's `TraceLayer` has opened:
-//!
-//! ```
-//! use axum::{Router, extract::Request, response::Response, routing::post};
-//! use tower::ServiceBuilder;
-//! use tower_http::trace::TraceLayer;
-//! use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayResponse};
-//! use tracing::{Span, field::Empty, info_span};
-//!
-//! fn count<B>(response: Response<B>) -> Response<B> {
-//!     let rejection = response.extensions().get().map(Rejection::code);
-//!     let replay = response.extensions().get().copied().map(ReplayResponse::code);
-//!     let code = rejection.or(replay).unwrap_or("accepted");
-//!     metrics::counter!("qstash_deliveries", "code" => code).increment(1);
-//!     response
-//! }
-//!
-//! fn open_span(request: &Request) -> Span {
-//!     info_span!("delivery", path = request.uri().path(), key = Empty, jti = Empty)
-//! }
-//!
-//! fn record(request: Request) -> Request {
-//!     if let Some(claims) = request.extensions().get::<Claims>() {
-//!         Span::current().record("key", claims.key_label()).record("jti", claims.jwt_id());
-//!     }
-//!     request
-//! }
-//!
-//! fn app(verify: QStashVerifyLayer) -> Router {
-//!     let layers = ServiceBuilder::new()
-//!         .map_response(count)
-//!         .layer(TraceLayer::new_for_http().make_span_with(open_span))
-//!         .layer(verify)
-//!         .map_request(record);
-//!     Router::new().route("/webhook", post(async |_: Claims| "done")).layer(layers)
-//! }
-//! ```
-//!
-//! The codes are those of [`Rejection`](Rejection#codes) and, with a replay guard, of [`ReplayResponse`], so
-//! their number is bounded. A rejected request leaves `key` and `jti` empty.
+//! Each request is logged, at `debug` if accepted and at `warn` if rejected; an event never contains a
+//! key, a token or a body. Install a subscriber, such as `tracing_subscriber::fmt().init()`, or nothing
+//! is logged. [Operating](guides::operating) lists the events and their fields, and has a recipe for
+//! metrics and spans.
 //!
 //! # Deployment
 //!
 //! - Configure the [`PublicUrl`]. It can't be derived from the request, because the sender controls
 //!   `Host`: anyone who receives one delivery of your account could replay it at your other endpoints.
 //! - Nothing outside this layer may change the body, so decompression belongs inside. Which layer goes
-//!   where, and what can't work: [`QStashVerifyLayer`, Stacks](QStashVerifyLayer#stacks).
+//!   where, and what can't work: [Stacks](guides::stacks).
 //! - A client may be slow. Put a timeout outside the layer, and limit the server's connections, as for
 //!   any other service.
 //!

@@ -30,6 +30,10 @@ use vectors::Vector;
 
 const SDKS: [&str; 2] = ["node", "python"];
 
+/// The judges beside this crate, in the order of the table's columns. The last one is no SDK, so what
+/// it does differently needs no reason.
+const JUDGES: [&str; 3] = ["node", "python", "by-hand"];
+
 /// Fails if vectors were lost, since too few of them would agree on little.
 const FEWEST_VECTORS: usize = 300;
 
@@ -102,10 +106,10 @@ fn judge(vector: &Vector) -> Result<(), String> {
 
 fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dyn Error>> {
     let vectors: Vec<Vector> = read(directory, "vectors")?;
-    let verdicts =
-        SDKS.map(|sdk| read::<BTreeMap<String, bool>>(directory, &format!("{sdk}-verdicts")));
-    let [node, python] = verdicts;
-    let verdicts = [node?, python?];
+    let mut verdicts: Vec<BTreeMap<String, bool>> = Vec::new();
+    for judge in JUDGES {
+        verdicts.push(read(directory, &format!("{judge}-verdicts"))?);
+    }
     let mut errors = Vec::new();
 
     // Tokens signed by the SDKs' own JWT libraries.
@@ -138,17 +142,20 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
 
     let listed = Difference::read(&fs::read_to_string(differences)?);
     let mut used = vec![false; listed.len()];
-    let mut text = String::from(
-        "# Verdicts\n\nWritten by `scripts/conformance`. Each difference, in bold, is explained in [differences.md](differences.md).\n\n\
-         | vector | tower-qstash | @upstash/qstash | qstash (PyPI) |\n|---|---|---|---|\n",
+    let mut text = format!(
+        "# Verdicts\n\nWritten by `scripts/conformance`. The last column is a verifier such as one writes by hand after QStash's\n\
+         guide, `conformance/python/by_hand.py`. Each difference from an SDK, in bold, is explained in\n\
+         [differences.md](differences.md).\n\n{}\n\
+         | vector | tower-qstash | @upstash/qstash | qstash (PyPI) | by hand |\n|---|---|---|---|---|\n",
+        summary(&vectors, &verdicts)
     );
     for vector in &vectors {
         let name = &vector.name;
         let here = judge(vector).is_ok();
         write!(text, "| {} | {}", name.replace('|', "\\|"), word(here))?;
-        for (sdk, verdicts) in SDKS.iter().zip(&verdicts) {
+        for (sdk, verdicts) in JUDGES.iter().zip(&verdicts) {
             let there = *verdicts.get(name).ok_or(format!("{sdk} has no verdict on {name}"))?;
-            let differs = here != there;
+            let differs = here != there && SDKS.contains(sdk);
             write!(
                 text,
                 " | {}",
@@ -197,6 +204,39 @@ fn compare(directory: &str, table: &str, differences: &str) -> Result<(), Box<dy
     if errors.is_empty() { Ok(()) } else { Err(errors.join("\n").into()) }
 }
 
+/// Returns the table of how many vectors of each kind each judge accepts.
+fn summary(vectors: &[Vector], verdicts: &[BTreeMap<String, bool>]) -> String {
+    let accepts = |name: &str| {
+        verdicts.iter().map(|judge| usize::from(judge.get(name) == Some(&true))).collect()
+    };
+    let mut genuine = [0; JUDGES.len() + 2];
+    let mut rejected = [0; JUDGES.len() + 2];
+    for vector in vectors {
+        let here = judge(vector).is_ok();
+        let row = match (vector.name.starts_with("valid/"), here) {
+            (true, _) => &mut genuine,
+            (false, false) => &mut rejected,
+            (false, true) => continue,
+        };
+        row[0] += 1;
+        row[1] += usize::from(here);
+        let accepted: Vec<usize> = accepts(&vector.name);
+        for (cell, accepted) in row[2..].iter_mut().zip(accepted) {
+            *cell += accepted;
+        }
+    }
+    let mut text = String::from(
+        "| accepted of the | vectors | tower-qstash | @upstash/qstash | qstash (PyPI) | by hand |\n|---|---|---|---|---|---|\n",
+    );
+    for (name, row) in
+        [("valid ones (`valid/`)", genuine), ("ones that tower-qstash rejects", rejected)]
+    {
+        let cells = row.map(|count| count.to_string()).join(" | ");
+        text.push_str(&format!("| {name} | {cells} |\n"));
+    }
+    text
+}
+
 fn word(accepted: bool) -> &'static str {
     if accepted { "accepted" } else { "rejected" }
 }
@@ -228,5 +268,40 @@ impl Difference {
 
     fn covers(&self, name: &str, sdk: &str) -> bool {
         self.vector == name && self.sdks.contains(sdk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use qstash_rs::{Receiver, ReceiverConfig, VerifyRequest};
+
+    use super::*;
+
+    #[test]
+    fn qstash_rs_rejects_the_claims_that_qstash_sends() {
+        let (key, url, body) = (vectors::CURRENT, vectors::URL, "Hello");
+        let signer = Signer::new(key).expect("a valid key");
+        let delivery = || signer.delivery(url, body, SystemTime::now());
+        let accepts = |signature: String| {
+            let receiver = Receiver::new(ReceiverConfig {
+                current_signing_key: key.into(),
+                next_signing_key: key.into(),
+            });
+            let request = VerifyRequest {
+                signature: &signature,
+                body: body.as_bytes(),
+                url: Some(url),
+                clock_tolerance_seconds: 0,
+            };
+            receiver.verify(request).is_ok()
+        };
+
+        // As QStash sends it: `aud` is empty, and `nbf` is the year 1.
+        assert!(!accepts(delivery().token()));
+        assert!(!accepts(delivery().without_claim("aud").token()));
+        assert!(!accepts(delivery().without_claim("nbf").token()));
+        assert!(accepts(delivery().without_claim("aud").claim("nbf", 0).token()));
     }
 }

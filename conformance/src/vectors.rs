@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Sha384, Sha512};
+use sha2::{Sha256, Sha384, Sha512};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower_qstash::{DeliveryBuilder, Signer};
 
@@ -419,6 +419,13 @@ fn keys(vectors: &mut Vectors) {
         let vector = vectors.add(format!("keys/{what}"), token.clone());
         (vector.current_key, vector.next_key) = (current.into(), next.into());
     }
+    // Variables that were never set: with an empty key, anyone can sign.
+    let signing_input = with_current.rsplit_once('.').expect("three segments").0;
+    let mac = Hmac::<Sha256>::new_from_slice(b"").expect("any length");
+    let mac = mac.chain_update(signing_input).finalize().into_bytes();
+    let token = format!("{signing_input}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac));
+    let vector = vectors.add("keys/empty, and signed with an empty key", token);
+    (vector.current_key, vector.next_key) = (String::new(), String::new());
     for (what, key) in [("current", CURRENT), ("next", NEXT), ("unknown", UNKNOWN)] {
         vectors
             .add(format!("keys/expired, {what}"), delivery(&signer(key)).claim("exp", NOW).token());

@@ -5,6 +5,7 @@ mod callbacks;
 mod contract;
 mod examples;
 mod explain;
+mod figures;
 mod house;
 mod invalid_signatures;
 mod lambda_runtime;
