@@ -37,7 +37,7 @@ use crate::{
     support::{
         BASE, CURRENT_KEY, NOW, URL, current,
         deliveries::{request, token},
-        futures::{expect_ready, poll_once},
+        futures::{expect_ready, poll_once, with_timeout},
         layer, now,
         responses::text,
         services::{Bare, Recorder},
@@ -789,20 +789,23 @@ async fn spawned_stack_is_settled_after_the_client_hung_up() {
             let request = hello(&token_of(1)).map(axum::body::Body::new);
             app.clone().oneshot(request)
         };
-        let mut hung_up = Box::pin(deliver());
-        assert!(poll_once(&mut hung_up).is_pending());
-        // Until the handler waits.
-        while deliver().await.unwrap().status() != StatusCode::CONFLICT {}
-        drop(hung_up);
+        let delivered = async {
+            let mut hung_up = Box::pin(deliver());
+            assert!(poll_once(&mut hung_up).is_pending());
+            // Until the handler waits.
+            while deliver().await.unwrap().status() != StatusCode::CONFLICT {}
+            drop(hung_up);
 
-        go_on.send(true).expect("the handler waits");
-        loop {
-            let again = outcome(deliver().await.unwrap()).await;
-            if again == Outcome::processed() {
-                break;
+            go_on.send(true).expect("the handler waits");
+            loop {
+                let again = outcome(deliver().await.unwrap()).await;
+                if again == Outcome::processed() {
+                    break;
+                }
+                assert_eq!(again, Outcome::in_flight(300));
+                tokio::task::yield_now().await;
             }
-            assert_eq!(again, Outcome::in_flight(300));
-            tokio::task::yield_now().await;
-        }
+        };
+        with_timeout(delivered).await;
     }
 }
