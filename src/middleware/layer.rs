@@ -54,136 +54,13 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Stacks
 ///
-/// An outer layer sees the request earlier: the earlier layer of a `ServiceBuilder`, the later call
-/// of `Router::layer`.
+/// Layers that limit concurrency, decompress the body or rewrite the URI belong inside this one. One
+/// that wraps the request's body, such as `RequestBodyLimitLayer`, needs [`forward_as`](Self::forward_as)
+/// outside. A timeout for a slow client belongs outside. Everything else may go on either side. The
+/// inner service must be `Clone`.
 ///
-/// | layer | where |
-/// |---|---|
-/// | tracing, request ids, CORS, timeouts, response compression, caught panics, `from_fn` | outside or inside |
-/// | limits on concurrency | **inside** |
-/// | `RequestBodyLimitLayer`, and whatever else wraps the request's body | inside, or outside with [`forward_as`](Self::forward_as): |
-/// | `RequestDecompressionLayer` | inside: QStash signs the bytes it sends, so under `Content-Encoding: gzip` the compressed ones |
-/// | fallible layers, such as tower's timeout, `LoadShedLayer` and `BufferLayer` | outside or inside; in axum inside a `HandleErrorLayer`, as usual |
-///
-/// A limit on concurrency belongs inside this layer, where a rejected request gives its place back at
-/// once. (Like any request, it waits for one first; a `LoadShedLayer` inside ends that wait.)
-/// Outside, a client that forges a token and then stalls holds its place for up to
-/// [`drain_timeout`](Self::drain_timeout), and one that repeats that holds all of them again and again.
-/// A verified delivery whose body stalls holds its place too, in either: set a timeout outside.
-///
-/// ```
-/// use axum::{Router, routing::post};
-/// use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer};
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-///
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// let stack = ServiceBuilder::new().layer(verify).layer(GlobalConcurrencyLimitLayer::new(8));
-/// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// A layer that wraps the request's body:
-///
-/// ```
-/// use axum::{Router, body::Body, routing::post};
-/// use tower::ServiceBuilder;
-/// use tower_http::{decompression::RequestDecompressionLayer, limit::RequestBodyLimitLayer};
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-///
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// let stack = ServiceBuilder::new()
-///     .layer(RequestBodyLimitLayer::new(256 * 1024))
-///     // Whatever the limit makes of the body, axum receives its own.
-///     .layer(verify.forward_as::<Body>())
-///     .layer(RequestDecompressionLayer::new());
-/// let app: Router = Router::new().route("/hook", post(async || "done")).layer(stack);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// Without `forward_as` it does not compile; in a call of `Router::layer` for each layer, where axum
-/// itself boxes what lies between, it is not needed.
-///
-/// ```compile_fail,E0277
-/// # use axum::Router;
-/// # use tower::ServiceBuilder;
-/// # use tower_http::limit::RequestBodyLimitLayer;
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// let stack = ServiceBuilder::new().layer(RequestBodyLimitLayer::new(256 * 1024)).layer(verify);
-/// let app: Router = Router::new().layer(stack);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// A plain hyper server has a body that can't be rebuilt, `Incoming`. Name the one that the handler
-/// takes:
-///
-/// ```
-/// use std::convert::Infallible;
-/// use bytes::Bytes;
-/// use http::{Request, Response};
-/// use hyper_util::service::TowerToHyperService;
-/// use tower::ServiceBuilder;
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-///
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// async fn webhook(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
-///     Ok(Response::new(format!("{} bytes", request.body().len())))
-/// }
-///
-/// let service = ServiceBuilder::new().layer(verify.forward_as::<Bytes>()).service_fn(webhook);
-/// // For `serve_connection` of hyper or hyper-util.
-/// let service = TowerToHyperService::new(service);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// On Lambda, every `lambda_http::run…` takes the layer around a `service_fn` and around an axum
-/// router, or a router with the layer inside.
-///
-/// `option_layer`, and a wrapped router given straight to `axum::serve`, need axum's own body in the
-/// response as well:
-///
-/// ```
-/// use axum::{Router, body::Body, response::Response, routing::post};
-/// use tower::{ServiceBuilder, make::Shared, util::option_layer};
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-///
-/// # async fn serve(listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// let verify = ServiceBuilder::new()
-///     .map_response(|response: Response<_>| response.map(Body::new))
-///     .layer(verify);
-/// let app: Router = Router::new().route("/hook", post(async || "done"));
-/// let app = ServiceBuilder::new().layer(option_layer(Some(verify))).service(app);
-/// axum::serve(listener, Shared::new(app)).await?;
-/// # Ok(()) }
-/// ```
-///
-/// What can't work:
-///
-/// - A body of more than 2 MB for axum's extractors, whatever the [`body_limit`](Self::body_limit):
-///   they have a limit of their own, so set `axum::extract::DefaultBodyLimit` too.
-/// - `BoxService` inside, because it is not `Clone`: use `BoxCloneSyncService`, or put a `BufferLayer`
-///   between. It does not compile:
-///
-/// ```compile_fail,E0277
-/// # use bytes::Bytes;
-/// # use http::{Request, Response};
-/// # use http_body_util::Full;
-/// # use std::convert::Infallible;
-/// # use tower::{Layer, Service, util::BoxService};
-/// # use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
-/// # let keys = SigningKeys::new("sig_current", "sig_next")?;
-/// # let verify = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
-/// fn service<S: Service<Request<Full<Bytes>>>>(_: S) {}
-/// # fn inner() -> BoxService<Request<Full<Bytes>>, Response<String>, Infallible> { unreachable!() }
-/// service(verify.layer(BoxService::new(inner())));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The guide [Stacks](crate::guides::stacks) has an example of each, the rules for axum's routers, hyper
+/// and AWS Lambda, and what can't work.
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct QStashVerifyLayer<F = SameBody> {
     config: Arc<Config>,
@@ -275,8 +152,8 @@ impl<F> QStashVerifyLayer<F> {
     /// Sets how long to wait for the body of a rejected request, in total, while discarding it.
     /// Defaults to 2 s; zero waits for nothing and discards only what has arrived.
     ///
-    /// A client that stalls can't hold its place for longer than that. See [Stacks](Self#stacks) for
-    /// where a concurrency limit goes.
+    /// A client that stalls can't hold its place for longer than that. The guide
+    /// [Stacks](crate::guides::stacks#a-concurrency-limit-goes-inside) says where a concurrency limit goes.
     ///
     /// The timer is tokio's. Outside a tokio runtime, and in one without `enable_time`, a body that isn't
     /// ready is not waited for. A runtime without `enable_time` can only be recognized by tokio's panic,

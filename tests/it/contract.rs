@@ -28,8 +28,8 @@ use http_body_util::{
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer, service_fn};
 use tower_qstash::{
-    As, Claims, PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, ReplayGuard, RequestBody,
-    ResponseBody, Signer, Verifier, VerifyError,
+    As, Claims, PublicUrl, QStashVerify, QStashVerifyLayer, Rejection, ReplayGuard, ReplayResponse,
+    RequestBody, ResponseBody, Signer, SigningKeys, Verifier, VerifyError,
 };
 
 use crate::support::{
@@ -644,17 +644,18 @@ fn public_types_have_their_auto_traits() {
     send(&service.call(delivery(&current(), b"", BoxBody::new(Frames::new([])))));
 }
 
-/// The table in the documentation of `Rejection` is the only list of the codes.
-#[test]
-fn documented_codes_and_statuses_are_complete() {
-    let tables = include_str!("../../src/middleware/rejection.rs");
-    let rows = tables.lines().filter_map(|line| line.strip_prefix("/// | `"));
+/// Returns the codes and statuses in the rows of tables: `| code | status | …`.
+fn table(text: &'static str, start: &str) -> BTreeMap<&'static str, u16> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix(start));
     let rows = rows.filter_map(|row| {
         let (code, rest) = row.split_once("` | ")?;
-        Some((code, rest.split(' ').next()?.parse::<u16>().ok()?))
+        Some((code, rest.split(' ').next()?.parse().ok()?))
     });
-    let rows: BTreeMap<_, _> = rows.collect();
+    rows.collect()
+}
 
+/// Returns every code of a rejection, with its status.
+fn rejections() -> BTreeMap<&'static str, u16> {
     let token = || current().delivery(URL, b"Hello", now());
     let verify = |token: String| {
         let verifier = Verifier::new(keys());
@@ -688,12 +689,80 @@ fn documented_codes_and_statuses_are_complete() {
         Rejection::BodyTooLargeForOuterLayer,
         Rejection::BodyUnreadable(Arc::new(std::io::Error::other("x"))),
     ]);
-    let found: BTreeMap<_, _> = rejections
+    rejections
         .iter()
         .map(|rejection| (rejection.code(), rejection.status().as_u16()))
         .chain([("body_too_large", 413)]) // Its limit makes it impossible to build here.
-        .collect();
-    assert_eq!(rows, found);
+        .collect()
+}
+
+#[test]
+fn documented_codes_and_statuses_are_complete() {
+    let documentation = include_str!("../../src/middleware/rejection.rs");
+    assert_eq!(table(documentation, "/// | `"), rejections());
+}
+
+#[test]
+fn the_guide_says_what_to_do_about_every_code() {
+    let mut codes = rejections();
+    for replay in [
+        ReplayResponse::AlreadyProcessed,
+        ReplayResponse::InFlight,
+        ReplayResponse::StoreUnavailable,
+    ] {
+        codes.insert(replay.code(), replay.status().as_u16());
+    }
+    let missing_layer = Claims::from_request(&Request::new(())).expect_err("no layer");
+    codes.insert(missing_layer.code(), 500);
+    assert_eq!(table(include_str!("../../docs/troubleshooting.md"), "| `"), codes);
+}
+
+/// Each message that stops a service at its start is in the guide, up to what to do about it.
+#[test]
+fn the_guide_has_every_error_at_start_up() {
+    const CURRENT: &str = "QSTASH_CURRENT_SIGNING_KEY";
+    let guide = include_str!("../../docs/troubleshooting.md");
+    let rows = guide.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split_once(" | ")?.0));
+    let rows: Vec<_> = rows.map(|message| message.replace('…', CURRENT)).collect();
+
+    let from = |current: &str| {
+        SigningKeys::from_lookup(|name| match name {
+            CURRENT => Some(current.to_owned()),
+            "QSTASH_NEXT_SIGNING_KEY" => Some("sig_next".to_owned()),
+            _ => None,
+        })
+        .expect_err("an invalid key")
+        .to_string()
+    };
+    let refused = [
+        "",
+        "sig_a\n",
+        "\"sig_a\"",
+        "sig_\0",
+        "undefined",
+        "sig_***",
+        "eyJhbGciOi",
+        "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r",
+        "sig_7RvLjqfZBvP5KEUimQCE1pvpLuou",
+    ];
+    let mut errors: Vec<_> = refused.into_iter().map(from).collect();
+    let dev = SigningKeys::from_lookup(|name| (name == "QSTASH_DEV").then(|| "true".into()));
+    let equal = SigningKeys::new("sig_a", "sig_a").expect_err("equal").to_string();
+    errors.extend([
+        SigningKeys::from_lookup(|_| None).expect_err("no key").to_string(),
+        dev.expect_err("development").to_string(),
+        equal.replace("next", CURRENT),
+        keys().with_label("").expect_err("no label").to_string(),
+        PublicUrl::base("api.example.com").expect_err("no scheme").to_string(),
+        PublicUrl::base("https://a.example/?b=c").expect_err("a query").to_string(),
+        PublicUrl::base(BASE)
+            .and_then(|url| url.within("tenants/7"))
+            .expect_err("relative")
+            .to_string(),
+    ]);
+    for error in errors {
+        assert!(rows.iter().any(|row| error.starts_with(row)), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -420,11 +420,11 @@ async fn unknown_arguments_are_errors() {
 }
 
 #[tokio::test]
-async fn readme_shows_what_explain_prints() {
+async fn the_guide_shows_what_explain_prints() {
     let (token, at) = (current().delivery(URL, "Hello", now()).token(), (NOW + 10).to_string());
     let url = "http://api.example.com/hook";
     let arguments = ["--keys-from-env", "--url", url, "--body", "Hello", "--at", &at, &token];
     let explained = explain(&arguments, b"").await;
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains(&explained.text), "{}", explained.text);
+    let guide = include_str!("../../docs/troubleshooting.md");
+    assert!(guide.contains(&explained.text), "{}", explained.text);
 }

@@ -1,6 +1,6 @@
-//! Public URLs in every setup. Each cause in the README's "It says the message was published to
-//! another URL" is reproduced: deliveries are rejected with the wrong setting and accepted with the
-//! README's.
+//! Public URLs in every setup. Each cause in docs/troubleshooting.md, "It says the message was published
+//! to another URL", is reproduced: deliveries are rejected with the wrong setting and accepted with the
+//! one of that page.
 
 use axum::{Router, body::Body, response::IntoResponse, routing::post};
 use http::{Request, Response, StatusCode, Uri};

@@ -13,13 +13,19 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    Router,
+    middleware::{Next, from_fn},
+    response::Response as AxumResponse,
+    routing::post,
+};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tower_qstash::{
     Claims, MemoryStore, QStashVerifyLayer, Rejection, ReplayGuard, ReplayResponse, Reserve,
     non_retryable, retry_after,
@@ -31,7 +37,7 @@ use crate::{
     support::{
         BASE, CURRENT_KEY, NOW, URL, current,
         deliveries::{request, token},
-        futures::{expect_ready, poll_once},
+        futures::{expect_ready, poll_once, with_timeout},
         layer, now,
         responses::text,
         services::{Bare, Recorder},
@@ -716,5 +722,90 @@ async fn guards_in_one_chain_need_namespaces() {
             assert_eq!(outcome(again).await, Outcome::processed());
         }
         assert_eq!(recorder.calls(), usize::from(passes));
+    }
+}
+
+/// The owner of a key chooses `exp`. docs/replays.md says that each party needs a guard of its own.
+#[tokio::test]
+async fn tokens_of_the_far_future_displace_all_others_in_a_shared_guard() {
+    let far = |number: u64| {
+        let delivery = current().delivery(URL, "Hello", now()).claim("exp", 32_503_680_000_u64);
+        delivery.claim("jti", format!("jwt_far_{number}")).token()
+    };
+    for (shared, expected) in [(true, Outcome::inner()), (false, Outcome::processed())] {
+        let store = Arc::new(MemoryStore::with_capacity(10));
+        let own = Receiver::new(ReplayGuard::in_memory_with(Arc::clone(&store)).namespace("own"));
+        let store = if shared { store } else { Arc::new(MemoryStore::with_capacity(10)) };
+        let other = Receiver::new(ReplayGuard::in_memory_with(store).namespace("other"));
+        for number in 0..10 {
+            assert_eq!(other.send(hello(&far(number))).await, Outcome::inner());
+        }
+        for number in 0..2 {
+            assert_eq!(own.send(hello(&token_of(number))).await, Outcome::inner());
+        }
+        assert_eq!(own.send(hello(&token_of(0))).await, expected, "shared: {shared}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_releases_inside_and_leaves_in_flight_outside() {
+    let timeout = || {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        TimeoutLayer::with_status_code(status, Duration::from_secs(30))
+    };
+    for guard in guards() {
+        let receiver = Receiver::new(guard);
+        let (first, second) = (token_of(1), token_of(2));
+        let inside = receiver.layer.layer(timeout().layer(stuck()));
+        assert_eq!(inside.oneshot(hello(&first)).await.unwrap().status(), 503);
+        assert_eq!(receiver.send(hello(&first)).await, Outcome::inner());
+
+        let outside = timeout().layer(receiver.layer.layer(stuck()));
+        assert_eq!(outside.oneshot(hello(&second)).await.unwrap().status(), 503);
+        assert_eq!(receiver.send(hello(&second)).await, Outcome::in_flight(300));
+    }
+}
+
+/// The recipe of docs/replays.md: a task around the layer.
+#[tokio::test]
+async fn spawned_stack_is_settled_after_the_client_hung_up() {
+    async fn finish(
+        request: Request<axum::body::Body>,
+        next: Next,
+    ) -> Result<AxumResponse, StatusCode> {
+        tokio::spawn(next.run(request)).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+    }
+    for guard in guards() {
+        let (go_on, wait) = tokio::sync::watch::channel(false);
+        let webhook = async move |_: Claims| {
+            wait.clone().wait_for(|go_on| *go_on).await.expect("the sender lives");
+            "done"
+        };
+        let app = Router::new()
+            .route("/hook", post(webhook))
+            .layer(layer().replay_guard(guard))
+            .layer(from_fn(finish));
+        let deliver = || {
+            let request = hello(&token_of(1)).map(axum::body::Body::new);
+            app.clone().oneshot(request)
+        };
+        let delivered = async {
+            let mut hung_up = Box::pin(deliver());
+            assert!(poll_once(&mut hung_up).is_pending());
+            // Until the handler waits.
+            while deliver().await.unwrap().status() != StatusCode::CONFLICT {}
+            drop(hung_up);
+
+            go_on.send(true).expect("the handler waits");
+            loop {
+                let again = outcome(deliver().await.unwrap()).await;
+                if again == Outcome::processed() {
+                    break;
+                }
+                assert_eq!(again, Outcome::in_flight(300));
+                tokio::task::yield_now().await;
+            }
+        };
+        with_timeout(delivered).await;
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     error_handling::HandleErrorLayer,
     extract::DefaultBodyLimit,
     middleware::{Next, from_fn},
-    routing::post,
+    routing::{get, post},
 };
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode, header};
@@ -109,6 +109,41 @@ async fn axum_routers() {
         .await;
     check_axum(Router::new().merge(hook().layer(layer())).route("/open", post(async || "open")))
         .await;
+}
+
+/// What docs/stacks.md says about the routes that each call covers.
+#[tokio::test]
+async fn routers_guard_what_the_guide_says() {
+    async fn status(router: Router, path: &str) -> u16 {
+        let request = Request::get(path).body(Body::empty()).expect("a valid request");
+        router.oneshot(request).await.expect("infallible").status().as_u16()
+    }
+    let open = || Router::new().route("/open", get("open"));
+    let routes = || Router::new().route("/hook", get(async |_: Claims| "inner"));
+
+    // The fallback of the router that is merged counts.
+    for (router, unknown) in [
+        (open().merge(routes().layer(layer())), 400),
+        (routes().layer(layer()).merge(open()), 404),
+        (open().merge(routes().route_layer(layer())), 404),
+        (routes().route_layer(layer()).merge(open()), 404),
+    ] {
+        for (path, expected) in [("/hook", 400), ("/open", 200), ("/unknown", unknown)] {
+            assert_eq!(status(router.clone(), path).await, expected, "{path}");
+        }
+    }
+    // A route that is added later is open, so `Claims` closes it.
+    let late = Router::new().layer(layer()).merge(routes());
+    assert_eq!(status(late, "/hook").await, 500);
+    let fallback = Router::new().fallback(async || "open").layer(layer());
+    assert_eq!(status(fallback, "/unknown").await, 400);
+    let fallback = Router::new().layer(layer()).fallback(async || "open");
+    assert_eq!(status(fallback, "/unknown").await, 200);
+    // Nesting brings no default fallback along.
+    let nested = Router::new().nest("/jobs", routes().layer(layer()));
+    for (path, expected) in [("/jobs/hook", 400), ("/jobs/unknown", 404), ("/unknown", 404)] {
+        assert_eq!(status(nested.clone(), path).await, expected, "{path}");
+    }
 }
 
 #[tokio::test]
