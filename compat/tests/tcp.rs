@@ -172,3 +172,35 @@ async fn actix_web_extractor() {
     });
     lets_only_genuine_deliveries_through(address, "/webhook", Version::HTTP_11).await;
 }
+
+#[tokio::test]
+async fn actix_web_extractor_rejects_two_signatures() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(|| {
+        ::actix_web::rt::System::new().block_on(actix_web::serve(listener)).unwrap();
+    });
+    let receiver = Receiver { address, path: "/webhook", version: Version::HTTP_11 };
+    let body = Bytes::from_static(b"Hello");
+    let token = receiver.sign("sig_current", &body);
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let mut statuses = Vec::new();
+    for signatures in 1..=2 {
+        let mut request = Request::post(format!("http://{address}/webhook"));
+        for _ in 0..signatures {
+            request = request.header("Upstash-Signature", &token);
+        }
+        let request = request.body(Full::new(body.clone())).unwrap();
+        statuses.push(client.request(request).await.unwrap().status());
+    }
+    assert_eq!(statuses, [StatusCode::OK, StatusCode::BAD_REQUEST]);
+}
+
+#[test]
+fn guide_shows_the_extractor_that_is_driven() {
+    let guide = include_str!("../../docs/without-tower.md");
+    let source = include_str!("../src/actix_web.rs");
+    let extractor = &source[source.find("/// A delivery that was verified").expect("the start")..];
+    let extractor = extractor.split("/// Serves until").next().unwrap().trim_end();
+    assert!(extractor.len() > 1_000 && guide.contains(extractor), "{extractor}");
+}
