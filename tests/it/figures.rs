@@ -1,4 +1,6 @@
-//! The figures in README.md and docs/performance.md are those that were measured last.
+//! The figures in README.md and docs/performance.md, and the chart, are those that were measured last.
+
+use std::{fs, path::Path};
 
 /// The columns of benches/figures.tsv, as the pages name them.
 const COLUMNS: [(&str, &str); 4] = [
@@ -109,6 +111,29 @@ fn page_shows_what_a_replay_guard_costs() {
     if measured.columns.contains(&GUARD[0].0) {
         assert_eq!(compare("docs/performance.md", &table, &GUARD, &measured), 1);
     }
+}
+
+/// Rustdoc can't show an image of the repository, so src/guides/chart.md holds the chart once more, as
+/// the definition of the link in docs/performance.md.
+#[test]
+fn documentation_shows_the_chart() {
+    let chart = include_str!("../../benches/chart.svg").replace('\n', " ").replace('"', "'");
+    let mut url = String::from("data:image/svg+xml,");
+    for byte in chart.bytes() {
+        if byte.is_ascii_alphanumeric() || b" -_./:=,'".contains(&byte) {
+            url.push(byte.into());
+        } else {
+            url.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    let definition = format!("[chart]: <{url}>\n");
+    if include_str!("../../src/guides/chart.md") != definition {
+        let updated = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chart.md");
+        fs::write(&updated, definition).expect("a file");
+        panic!("copy {} to src/guides/chart.md", updated.display());
+    }
+    assert!(PERFORMANCE.contains("][chart]\n"), "the page shows it");
+    assert!(PERFORMANCE.contains("\n[chart]: ../benches/chart.svg\n"), "on GitHub too");
 }
 
 #[test]
