@@ -113,6 +113,23 @@ fn page_shows_what_a_replay_guard_costs() {
     }
 }
 
+#[test]
+fn page_shows_the_sizes_that_are_tested() {
+    let tested = include_str!("../allocations.rs");
+    let size = |future: &str| {
+        let assertion = format!("assert_eq!(size_of::<ResponseFuture<{future}>>(), ");
+        let (_, rest) = tested.split_once(&assertion).expect("the assertion");
+        rest.split(')').next().expect("a number")
+    };
+    let bare = size("Bare, Full<Bytes>");
+    let axum = size("axum::Router, axum::body::Body");
+    let text = format!(
+        "{bare} bytes around a service that is ready at once, and {axum} around `axum::Router`"
+    );
+    let page: Vec<_> = PERFORMANCE.split_whitespace().collect();
+    assert!(page.join(" ").contains(&text), "{text}");
+}
+
 /// Rustdoc can't show an image of the repository, so src/guides/chart.md holds the chart once more, as
 /// the definition of the link in docs/performance.md.
 #[test]

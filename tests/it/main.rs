@@ -23,6 +23,7 @@ mod service;
 mod stacks;
 mod stalled;
 mod telemetry;
+mod threats;
 
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;

@@ -143,6 +143,18 @@ fn settings_are_the_methods_of_the_layer() {
     assert_eq!(first_cells("| setting |"), methods);
 }
 
+/// The guide repeats the table of `body_limit`.
+#[test]
+fn plans_are_those_of_the_api_documentation() {
+    let source = read(&root().join("src/middleware/layer.rs"));
+    let lines = OPERATING.lines().skip_while(|line| !line.starts_with("| plan |"));
+    let rows: Vec<_> = lines.take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        assert!(source.contains(&format!("    /// {row}\n")), "{row}");
+    }
+}
+
 #[test]
 fn features_are_those_of_the_manifest() {
     let manifest = read(&root().join("Cargo.toml"));
