@@ -1,11 +1,16 @@
 //! actix-web has no Tower: an extractor around `Verifier`.
 
-use std::{future::Future, net::TcpListener, pin::Pin};
+use std::{future::Future, net::TcpListener, pin::Pin, time::SystemTime};
 
 use actix_web::{
-    App, FromRequest, HttpRequest, HttpServer, dev::Payload, error::ErrorBadRequest, web,
+    App, FromRequest, HttpRequest, HttpServer,
+    dev::Payload,
+    error::{ErrorBadRequest, ErrorInternalServerError},
+    web,
 };
 use tower_qstash::{Claims, Verifier};
+
+use crate::ORIGIN;
 
 /// A delivery that was verified: its body and claims.
 #[derive(Debug)]
@@ -21,17 +26,26 @@ impl FromRequest for Verified {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        // Up to the limit of `web::PayloadConfig`, 256 KiB if it is not set. Nothing is read before it
+        // is awaited.
+        let body = web::Bytes::from_request(request, payload);
         let request = request.clone();
-        // Up to the limit of `web::PayloadConfig`, 256 KiB if it is not set.
-        let body = web::Bytes::from_request(&request, payload);
         Box::pin(async move {
+            let verifier = request
+                .app_data::<Verifier>()
+                .ok_or_else(|| ErrorInternalServerError("the app has no Verifier"))?;
+            let mut tokens = request.headers().get_all("upstash-signature");
+            let token = match (tokens.next(), tokens.next()) {
+                (Some(token), None) => token.to_str().map_err(ErrorBadRequest)?,
+                _ => return Err(ErrorBadRequest("there is not one Upstash-Signature header")),
+            };
+            let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+            let url = format!("{ORIGIN}{path}");
+            let mut verified =
+                verifier.verify_token(token, &url, SystemTime::now()).map_err(ErrorBadRequest)?;
             let body = body.await?;
-            let verifier = request.app_data::<Verifier>().expect("the app has a Verifier");
-            let token = request.headers().get("upstash-signature");
-            let token = token.and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let url = format!("{}{}", crate::ORIGIN, request.uri());
-            let claims =
-                verifier.verify(token, &url, &body, crate::now()).map_err(ErrorBadRequest)?;
+            verified.update(&body);
+            let claims = verified.finish().map_err(ErrorBadRequest)?;
             Ok(Self { body, claims })
         })
     }

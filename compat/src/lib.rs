@@ -37,3 +37,12 @@ pub fn verify() -> QStashVerifyLayer {
 pub fn now() -> SystemTime {
     SystemTime::now()
 }
+
+/// The examples of two guides, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/where-it-runs.md")]
+struct WhereItRuns;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/without-tower.md")]
+struct WithoutTower;

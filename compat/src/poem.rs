@@ -1,16 +1,18 @@
 //! poem: a Tower service as an endpoint, or `Verifier` before an endpoint.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use poem::{
-    Body, EndpointExt, Request, Route, Server, endpoint::TowerCompatExt, error::BadRequest,
-    handler, listener::TcpAcceptor, post,
+    Body, EndpointExt, Error, Request, Route, Server, endpoint::TowerCompatExt, error::BadRequest,
+    handler, http::StatusCode, listener::TcpAcceptor, post,
 };
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_qstash::Verifier;
+
+use crate::ORIGIN;
 
 /// Serves until it is dropped: `/webhook` with the layer, `/verifier` with [`Verifier`].
 ///
@@ -35,14 +37,19 @@ async fn webhook(request: http::Request<Bytes>) -> Result<http::Response<Full<By
 }
 
 async fn verify(verifier: Verifier, request: Request) -> poem::Result<Request> {
+    // In a `nest`, `uri()` has lost the prefix.
+    let path = request.original_uri().path_and_query().map_or("/", |path| path.as_str());
+    let url = format!("{ORIGIN}{path}");
     let (mut parts, body) = request.into_parts();
+    let mut tokens = parts.headers.get_all("upstash-signature").iter();
+    let token = match (tokens.next(), tokens.next()) {
+        (Some(token), None) => token.to_str().map_err(BadRequest)?,
+        _ => return Err(Error::from_status(StatusCode::BAD_REQUEST)),
+    };
+    let mut verified = verifier.verify_token(token, &url, SystemTime::now()).map_err(BadRequest)?;
     let body = body.into_bytes_limit(1024 * 1024).await?;
-    let token = parts.headers.get("upstash-signature").and_then(|value| value.to_str().ok());
-    let url = format!("{}{}", crate::ORIGIN, parts.uri);
-    let claims = verifier
-        .verify(token.unwrap_or_default(), &url, &body, crate::now())
-        .map_err(BadRequest)?;
-    parts.extensions.insert(claims);
+    verified.update(&body);
+    parts.extensions.insert(verified.finish().map_err(BadRequest)?);
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 

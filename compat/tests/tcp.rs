@@ -112,6 +112,7 @@ async fn poem_endpoint_and_verifier() {
     let address = spawn(poem::serve).await;
     for path in ["/webhook", "/verifier"] {
         lets_only_genuine_deliveries_through(address, path, Version::HTTP_11).await;
+        two_signatures_are_rejected(address, path).await;
     }
 }
 
@@ -171,4 +172,40 @@ async fn actix_web_extractor() {
         ::actix_web::rt::System::new().block_on(actix_web::serve(listener)).unwrap();
     });
     lets_only_genuine_deliveries_through(address, "/webhook", Version::HTTP_11).await;
+    two_signatures_are_rejected(address, "/webhook").await;
+}
+
+/// The layer does this by itself; around `Verifier` it is the caller's work.
+async fn two_signatures_are_rejected(address: SocketAddr, path: &'static str) {
+    let receiver = Receiver { address, path, version: Version::HTTP_11 };
+    let body = Bytes::from_static(b"Hello");
+    let token = receiver.sign("sig_current", &body);
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let mut statuses = Vec::new();
+    for signatures in 1..=2 {
+        let mut request = Request::post(format!("http://{address}{path}"));
+        for _ in 0..signatures {
+            request = request.header("Upstash-Signature", &token);
+        }
+        let request = request.body(Full::new(body.clone())).unwrap();
+        statuses.push(client.request(request).await.unwrap().status());
+    }
+    assert_eq!(statuses, [StatusCode::OK, StatusCode::BAD_REQUEST]);
+}
+
+#[test]
+fn guide_shows_the_code_that_is_driven() {
+    let guide = include_str!("../../docs/without-tower.md");
+    for (source, start, end) in [
+        (
+            include_str!("../src/actix_web.rs"),
+            "/// A delivery that was verified",
+            "/// Serves until",
+        ),
+        (include_str!("../src/poem.rs"), "async fn verify(", "#[handler]"),
+    ] {
+        let code = &source[source.find(start).expect("the start")..];
+        let code = code.split(end).next().unwrap().trim_end();
+        assert!(code.len() > 500 && guide.contains(code), "{code}");
+    }
 }

@@ -12,6 +12,7 @@ mod lambda_runtime;
 mod lambda_service;
 mod manifest;
 mod operation;
+mod pages;
 mod process;
 mod public_url;
 mod replay;
@@ -22,6 +23,7 @@ mod service;
 mod stacks;
 mod stalled;
 mod telemetry;
+mod threats;
 
 #[path = "../support/lambda_events.rs"]
 mod lambda_events;

@@ -1,4 +1,4 @@
-//! The recipe for metrics and spans in the crate docs.
+//! The recipe for metrics and spans in docs/operating.md.
 
 use std::{
     collections::BTreeMap,
@@ -52,15 +52,14 @@ fn app(verify: QStashVerifyLayer) -> Router {
 }
 
 #[test]
-fn the_recipe_is_the_one_in_the_crate_docs() {
-    let docs = include_str!("../../src/lib.rs").replace("//! ", "");
+fn recipe_is_the_one_in_the_guide() {
+    let guide = include_str!("../../docs/operating.md");
     let tested = include_str!("telemetry.rs");
     let from_count_to_app =
         tested[tested.find("fn count").expect("count")..].split("\n#[test]").next();
     let functions = from_count_to_app.expect("functions").trim_end();
     assert_eq!(functions.matches("\nfn ").count(), 3);
-    // An empty line in the docs is `//!`.
-    assert!(docs.replace("//!\n", "\n").contains(functions), "{functions}");
+    assert!(guide.contains(functions), "{functions}");
 }
 
 /// Counts by the label `code`.
