@@ -63,7 +63,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() {
-    // Shows what is rejected, and why. `RUST_LOG=tower_qstash=debug,info` shows accepted deliveries too.
+    // Shows what is rejected, and why. `RUST_LOG=info,tower_qstash=debug` shows accepted deliveries too.
     tracing_subscriber::fmt::init();
     if let Err(error) = serve().await {
         tracing::error!("{error}");
