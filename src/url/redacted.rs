@@ -54,8 +54,10 @@ impl RedactedUrl {
     fn write(&self, to: &mut impl fmt::Write, query_values: bool) -> fmt::Result {
         let (rest, fragment) = split_off(&self.url, '#');
         let (rest, query) = split_off(rest, '?');
-        // Not `Url::parse`: even a text that is no URL may hold a password.
-        let authority = rest.find("//").map_or(0, |slashes| slashes + "//".len());
+        // Not `Url::parse`: even a text that is no URL may hold a password. Slashes within its path, or
+        // after a password, don't begin an authority.
+        let slashes = rest.find("//").filter(|at| !rest[..*at].contains(['/', '@']));
+        let authority = slashes.map_or(0, |slashes| slashes + "//".len());
         let end_of_authority =
             rest[authority..].find('/').map_or(rest.len(), |end| authority + end);
         match rest[authority..end_of_authority].rfind('@') {
@@ -128,6 +130,9 @@ mod tests {
             ("queue:resize?a=s", "queue:resize?a=***", "queue:resize?a=s"),
             ("u:secret@a.example/b", "***@a.example/b", "***@a.example/b"),
             ("//u:secret@a.example/b", "//***@a.example/b", "//***@a.example/b"),
+            ("u:secret@a.example/b//c", "***@a.example/b//c", "***@a.example/b//c"),
+            ("u:secret@//a.example", "***@//a.example", "***@//a.example"),
+            ("u:secret@a.example://b", "***@a.example://b", "***@a.example://b"),
             ("", "", ""),
         ] {
             let url = RedactedUrl::new(url);
