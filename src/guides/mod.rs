@@ -50,7 +50,7 @@ pub mod performance {
 }
 
 // Its examples need Redis's client: `scripts/check` compiles them.
-#[cfg(any(doc, feature = "redis-tls"))]
+#[cfg(any(not(doctest), feature = "redis-tls"))]
 pub mod replays {
     #![doc = include_str!("links.md")]
     #![doc = include_str!("../../docs/replays.md")]
@@ -77,13 +77,13 @@ pub mod troubleshooting {
 }
 
 // The examples of these two need other frameworks: compat/src/lib.rs compiles them.
-#[cfg(doc)]
+#[cfg(all(doc, not(doctest)))]
 pub mod where_it_runs {
     #![doc = include_str!("links.md")]
     #![doc = include_str!("../../docs/where-it-runs.md")]
 }
 
-#[cfg(doc)]
+#[cfg(all(doc, not(doctest)))]
 pub mod without_tower {
     #![doc = include_str!("links.md")]
     #![doc = include_str!("../../docs/without-tower.md")]
