@@ -143,6 +143,7 @@ impl Body for Frames {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.size_hint
+        // `SizeHint` is `Copy` only since http-body 1.1.
+        Clone::clone(&self.size_hint)
     }
 }
