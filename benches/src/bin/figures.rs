@@ -39,11 +39,14 @@ struct Line {
 const TITLE: &str = "Time of one verification, as a multiple of the hashing it cannot do without";
 /// The chart has a background of its own, because rustdoc's theme may differ from the system's.
 const STYLE: &str = "<style>
-svg { color-scheme: light dark; --text: #1f2328; --grid: #d1d9e0; --back: #ffffff; --ours: #0969da; --peer: #8250df; --node: #3a7d44; --python: #a15c00; font: 13px sans-serif; }
-@media (prefers-color-scheme: dark) { svg { --text: #e6edf3; --grid: #30363d; --back: #0d1117; --ours: #58a6ff; --peer: #bc8cff; --node: #56d364; --python: #e3a04f; } }
-rect { fill: var(--back); } text { fill: var(--text); } path { stroke: var(--grid); } polyline { fill: none; stroke-width: 2.5; }
-text.ours { fill: var(--ours); } polyline.ours { stroke: var(--ours); } text.peer { fill: var(--peer); } polyline.peer { stroke: var(--peer); }
-text.node { fill: var(--node); } polyline.node { stroke: var(--node); } text.python { fill: var(--python); } polyline.python { stroke: var(--python); }
+svg { color: #1f2328; font: 13px sans-serif; }
+rect { fill: #ffffff; } path { stroke: #d1d9e0; }
+text { fill: currentColor; } polyline { fill: none; stroke: currentColor; stroke-width: 2.5; }
+.ours { color: #0969da; } .peer { color: #8250df; } .node { color: #3a7d44; } .python { color: #a15c00; }
+@media (prefers-color-scheme: dark) {
+  svg { color: #e6edf3; } rect { fill: #0d1117; } path { stroke: #30363d; }
+  .ours { color: #58a6ff; } .peer { color: #bc8cff; } .node { color: #56d364; } .python { color: #e3a04f; }
+}
 </style>";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -104,12 +107,12 @@ fn drawn() -> Result<[(&'static str, String); 2], Box<dyn Error>> {
     let times =
         |ratios: Vec<f64>| core.iter().zip(ratios).map(|(core, ratio)| core * ratio).collect();
     let lines = [
-        Line { name: "qstash for Python", class: "python", values: times(column("python/core")?) },
         Line {
             name: "@upstash/qstash on Node",
             class: "node",
             values: times(column("node/core")?),
         },
+        Line { name: "qstash for Python", class: "python", values: times(column("python/core")?) },
         Line { name: "qstash-rs", class: "peer", values: times(column("qstash-rs/core")?) },
         Line { name: "tower-qstash", class: "ours", values: core.clone() },
     ];
