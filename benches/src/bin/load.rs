@@ -100,7 +100,7 @@ fn print_table(rounds: impl BufRead) -> Result<(), Box<dyn Error>> {
             return Err(format!("{count} receivers in round {}", speeds.len() + 1).into());
         }
         let known = RATIOS.iter().filter(|(_, a, b)| *a.max(b) < count);
-        let ratio = known.clone().map(|(_, a, b)| speed[*a] / speed[*b]).collect();
+        let ratio: Vec<f64> = known.clone().map(|(_, a, b)| speed[*a] / speed[*b]).collect();
         if speeds.is_empty() {
             let titles = RECEIVERS[..count].iter().copied().chain(known.map(|(title, ..)| *title));
             println!(
