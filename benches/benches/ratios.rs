@@ -16,20 +16,13 @@ use http_body_util::Full;
 use tower::Layer;
 use tower_qstash::{MemoryStore, PublicUrl, QStashVerifyLayer, ReplayGuard, Signer, SigningKeys};
 use tower_qstash_bench::{
-    Bare, CURRENT, Floor, Frames, NEXT, SIZES, UNKNOWN, URL, body, call, now, request, service,
-    service_for, sign, verifier,
+    Bare, CURRENT, Floor, Frames, NEXT, Pair, SIZES, UNKNOWN, URL, body, call, now, request,
+    service, service_for, sign, verifier,
 };
 
 /// How long to measure one side before switching to the other.
 const TURN: Duration = Duration::from_millis(4);
 const ROUNDS: usize = 151;
-
-/// The median and the quartiles of the rounds' ratios, and the median time of each side.
-struct Pair {
-    ratio: f64,
-    quartiles: [f64; 2],
-    nanos: [f64; 2],
-}
 
 /// Compares the time of `a` with that of `b`.
 fn pair(a: impl FnMut(), b: impl FnMut()) -> Pair {
@@ -40,19 +33,14 @@ fn pair(a: impl FnMut(), b: impl FnMut()) -> Pair {
 /// runs, and isn't measured.
 fn prepared_pair(mut prepare: impl FnMut(u32), mut a: impl FnMut(), mut b: impl FnMut()) -> Pair {
     let turns = [turns(&mut prepare, &mut a), turns(&mut prepare, &mut b)];
-    let mut times = [Vec::new(), Vec::new()];
-    let mut ratios = Vec::new();
+    let mut pair = Pair::default();
     for _ in 0..ROUNDS {
         prepare(turns[0]);
-        let a = measure(&mut a, turns[0]);
+        pair.nanos[0].push(measure(&mut a, turns[0]));
         prepare(turns[1]);
-        let b = measure(&mut b, turns[1]);
-        times[0].push(a);
-        times[1].push(b);
-        ratios.push(a / b);
+        pair.nanos[1].push(measure(&mut b, turns[1]));
     }
-    let [ratio, low, high] = [0.5, 0.25, 0.75].map(|part| quantile(&mut ratios, part));
-    Pair { ratio, quartiles: [low, high], nanos: times.map(|mut times| quantile(&mut times, 0.5)) }
+    pair
 }
 
 /// Returns the number of runs that take at least a turn.
@@ -76,20 +64,8 @@ fn measure(run: &mut impl FnMut(), count: u32) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(count)
 }
 
-fn quantile(values: &mut [f64], part: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * part) as usize]
-}
-
-fn print(what: &str, size: usize, Pair { ratio, quartiles: [low, high], nanos: [a, b] }: &Pair) {
-    println!("{what:44} {size:>8} {ratio:>7.3} {low:>7.3} {high:>7.3} {a:>10.0} {b:>10.0}");
-}
-
 fn main() {
-    println!(
-        "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
-        "ratio of medians", "body", "ratio", "25 %", "75 %", "ns", "ns"
-    );
+    Pair::print_header();
     if std::env::args().any(|argument| argument == "guard") {
         return print_guard();
     }
@@ -102,7 +78,7 @@ fn main() {
         let body = body(size);
         let token = sign(CURRENT, &body);
         let pair = pair(|| core(&token, &body), || floor.run(&token, &body));
-        print("core / floor", size, &pair);
+        pair.print("core / floor", size);
     }
 
     let receiver = tower_qstash_bench::qstash_rs_receiver();
@@ -114,7 +90,7 @@ fn main() {
             || tower_qstash_bench::verify_with_qstash_rs(&receiver, &token_for_qstash_rs, &body),
             || core(&token, &body),
         );
-        print("qstash-rs / core", size, &pair);
+        pair.print("qstash-rs / core", size);
     }
 
     let (mut service, mut bare) = (service(), Bare);
@@ -129,8 +105,9 @@ fn main() {
             drop(call(&mut bare, request(&token, Full::new(body.clone()))));
             core(&token, &body);
         });
-        print("layer / (bare service + core), one frame", size, &pair);
-        println!("{:44} {:>8} {:>7.0} ns", "  the layer adds", size, pair.nanos[0] - pair.nanos[1]);
+        pair.print("layer / (bare service + core), one frame", size);
+        let [layered, unlayered] = pair.medians();
+        println!("{:44} {:>8} {:>7.0} ns", "  the layer adds", size, layered - unlayered);
     }
     let small = body(256);
     let token = sign(CURRENT, &small);
@@ -139,12 +116,8 @@ fn main() {
         || drop(call(&mut service, request(&token, Full::new(small.clone())))),
         || drop(call(&mut unchecked, request(&token, Full::new(small.clone())))),
     );
-    println!(
-        "{:44} {:>8} {:>7.0} ns",
-        "  matching the URL takes",
-        256,
-        url.nanos[0] - url.nanos[1]
-    );
+    let [checked, unchecked] = url.medians();
+    println!("{:44} {:>8} {:>7.0} ns", "  matching the URL takes", 256, checked - unchecked);
     for size in SIZES {
         let body = body(size);
         let token = sign(CURRENT, &body);
@@ -155,7 +128,7 @@ fn main() {
                 core(&token, &body);
             },
         );
-        print("layer / (bare service + core), 16 KiB frames", size, &pair);
+        pair.print("layer / (bare service + core), 16 KiB frames", size);
     }
 
     print_guard();
@@ -168,7 +141,7 @@ fn main() {
             floor.mac(&next);
         },
     );
-    print("next key / (current key + one MAC)", 256, &next_key);
+    next_key.print("next key / (current key + one MAC)", 256);
 
     let large = body(1024 * 1024);
     let rejections = [
@@ -196,12 +169,12 @@ fn main() {
                 drop(call(&mut other, request(&token, Full::new(without.clone()))));
             },
         );
-        print(&format!("{what}, body of 1 MiB / no body"), 1024 * 1024, &pair);
+        pair.print(&format!("{what}, body of 1 MiB / no body"), 1024 * 1024);
     }
 }
 
 fn print_guard() {
-    print("layer with guard / layer, 100,000 live", 256, &guard(&body(256)));
+    guard(&body(256)).print("layer with guard / layer, 100,000 live", 256);
 }
 
 /// Compares the layer with a replay guard in memory to the layer without. Each delivery has a token of

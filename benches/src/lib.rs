@@ -189,3 +189,45 @@ pub fn verify_with_qstash_rs(receiver: &qstash_rs::Receiver, token: &str, body: 
     };
     assert!(receiver.verify(request).is_ok());
 }
+
+/// Returns the median.
+pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * part) as usize]
+}
+
+/// The times of two sides that took turns, in nanoseconds: one of each for every round.
+#[derive(Debug, Default)]
+pub struct Pair {
+    /// The times of both sides.
+    pub nanos: [Vec<f64>; 2],
+}
+
+impl Pair {
+    /// Prints the titles of what [`print`](Self::print) prints.
+    pub fn print_header() {
+        println!(
+            "{:44} {:>8} {:>7} {:>7} {:>7} {:>10} {:>10}",
+            "median ratio of all rounds", "body", "ratio", "25 %", "75 %", "ns", "ns"
+        );
+    }
+
+    /// Prints the median and the quartiles of the rounds' ratios, and the median time of each side.
+    pub fn print(&self, what: &str, size: usize) {
+        let ratios: Vec<f64> =
+            self.nanos[0].iter().zip(&self.nanos[1]).map(|(a, b)| a / b).collect();
+        let [ratio, low, high] = [0.5, 0.25, 0.75].map(|part| quantile(&ratios, part));
+        let [a, b] = self.medians();
+        println!("{what:44} {size:>8} {ratio:>7.3} {low:>7.3} {high:>7.3} {a:>10.0} {b:>10.0}");
+    }
+
+    /// Returns the median time of each side.
+    pub fn medians(&self) -> [f64; 2] {
+        [0, 1].map(|side| median(&self.nanos[side]))
+    }
+}

@@ -46,6 +46,7 @@ pub mod operating {
 
 pub mod performance {
     #![doc = include_str!("links.md")]
+    #![doc = include_str!("chart.md")]
     #![doc = include_str!("../../docs/performance.md")]
 }
 
