@@ -165,6 +165,13 @@ fn a_panic_releases_without_waiting() {
 }
 
 #[test]
+fn debug_shows_the_type_of_the_store() {
+    let shown = format!("{:?}", guard(&Arc::default()));
+    let expected = "ReplayGuard { store: tower_qstash::replay::guard::tests::foreign::Shared, ";
+    assert!(shown.starts_with(expected), "{shown}");
+}
+
+#[test]
 fn every_arrival_is_another_holder() {
     let store = Arc::<Scripted>::default();
     let guard = guard(&store);
