@@ -47,7 +47,8 @@ pub(crate) fn path(parts: &Parts) -> Option<EventPath<'_>> {
     let (text, maybe_decoded) = match parts.request_context_ref()? {
         // An HTTP API's event of version 1 can't be told from a REST API's.
         RequestContext::ApiGatewayV1(context) => {
-            (context.path.as_deref().unwrap_or(raw_path), true)
+            let path = context.path.as_deref().filter(|path| !path.is_empty());
+            (path.unwrap_or(raw_path), true)
         }
         // One of version 2 differs from a function URL's in its domain name.
         RequestContext::ApiGatewayV2(_) => {

@@ -88,7 +88,8 @@ fuzz_target!(|data: &[u8]| {
 
     // What was verified is what is routed.
     let sent = without_end_slash(path);
-    let event_path = if is_v1 && kind & 2 == 0 { context_path } else { raw_path };
+    let has_context_path = is_v1 && kind & 2 == 0 && !context_path.is_empty();
+    let event_path = if has_context_path { context_path } else { raw_path };
     let event_path = if event_path.is_empty() { seen.uri().path() } else { event_path };
     let event_path = without_end_slash(event_path);
     assert!(

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::Body;
 
-use super::rejection::Rejection;
+use super::{rejection::Rejection, time::Timer};
 use crate::{forward::Forward, verify::BodyVerifier};
 
 /// What was read of a body, up to a limit.
@@ -197,43 +197,5 @@ impl Discard {
             }
         }
         Poll::Ready(())
-    }
-}
-
-/// tokio's timer. Where there is no runtime for it, the time is always up.
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-struct Timer(Option<Pin<Box<tokio::time::Sleep>>>);
-
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-impl Timer {
-    fn new(timeout: Duration) -> Self {
-        if timeout.is_zero() || tokio::runtime::Handle::try_current().is_err() {
-            return Self(None);
-        }
-        // A runtime that was built without `enable_time` panics here, and can't be asked before.
-        Self(std::panic::catch_unwind(|| Box::pin(tokio::time::sleep(timeout))).ok())
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().map_or(Poll::Ready(()), |sleep| sleep.as_mut().poll(cx))
-    }
-}
-
-/// There is no timer, and no body is ever ready at once: each frame is a promise of JavaScript's. So the
-/// time is up at once or never. A Worker's request takes no place that another one waits for, and
-/// workerd closes the connection of a body that was not read, on which the next request then fails.
-#[cfg(all(target_family = "wasm", target_os = "unknown"))]
-struct Timer {
-    is_up: bool,
-}
-
-#[cfg(all(target_family = "wasm", target_os = "unknown"))]
-impl Timer {
-    fn new(timeout: Duration) -> Self {
-        Self { is_up: timeout.is_zero() }
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        if self.is_up { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -1,4 +1,4 @@
-//! The layer's configuration, the checks that need no body, and the only clock.
+//! The layer's configuration, and the checks that need no body.
 
 use std::{
     fmt,
@@ -164,16 +164,4 @@ fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
         Ok(signature) => Ok(signature),
         Err(_) => Err(Rejection::NonAsciiSignature),
     }
-}
-
-#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-#[expect(clippy::disallowed_methods, reason = "nothing else reads the clock")]
-pub(super) fn system_clock() -> SystemTime {
-    SystemTime::now()
-}
-
-/// There `SystemTime::now` panics, but the JavaScript around the module has a clock.
-#[cfg(all(target_family = "wasm", target_os = "unknown"))]
-pub(super) fn system_clock() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs_f64(js_sys::Date::now() / 1e3)
 }

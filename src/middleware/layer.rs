@@ -12,9 +12,10 @@ use http::Response;
 use tower_layer::Layer;
 
 use super::{
-    config::{Account, Config, system_clock},
+    config::{Account, Config},
     rejection::Rejection,
     service::QStashVerify,
+    time::system_clock,
     trace::Tracing,
 };
 use crate::{

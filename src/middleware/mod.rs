@@ -22,7 +22,8 @@
 //! Response<ResponseBody<_>>
 //! ```
 //!
-//! `layer.rs` is where it is configured, and `trace.rs` is what it logs on the way. Whatever else a
+//! `layer.rs` is where it is configured, `time.rs` is its clock and timer, and `trace.rs` is what it logs
+//! on the way. Whatever else a
 //! request meets lives in the other modules of the crate, none of which imports from here.
 
 mod body_buffer;
@@ -34,6 +35,11 @@ mod rejection;
 mod replay_response;
 mod response_body;
 mod service;
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod time;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+#[path = "time_in_javascript.rs"]
+mod time;
 mod trace;
 
 pub use self::{

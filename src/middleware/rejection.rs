@@ -202,9 +202,8 @@ impl fmt::Display for Rejection {
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Transparent: the text is the error's own, so the source is what lies behind it.
-            Self::Verification(error) => error.source(),
             Self::BodyUnreadable(error) => Some(&**error),
+            // Not the error of `Verification`: its text is this one's, and it has no source.
             _ => None,
         }
     }

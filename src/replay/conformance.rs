@@ -110,6 +110,11 @@ impl<S: ReplayStore> Run<S> {
             "another holder has to wait"
         );
         assert_eq!(
+            self.reserve(key, C, life).await,
+            Reserve::InFlight,
+            "every bit of a holder counts"
+        );
+        assert_eq!(
             self.reserve(key, A, life).await,
             Reserve::Reserved,
             "the holder is still the first"
@@ -288,6 +293,7 @@ impl<S: ReplayStore> Run<S> {
 
 const A: Holder = Holder::new(NonZeroU128::MIN);
 const B: Holder = Holder::new(NonZeroU128::MAX);
+/// `A`, but for a bit of its first half.
 const C: Holder = Holder::new(NonZeroU128::MIN.saturating_add(1 << 100));
 
 /// Polls futures until all are ready, in the order of their readiness.
@@ -307,3 +313,6 @@ async fn all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T
     .await;
     outputs
 }
+
+#[cfg(test)]
+mod tests;

@@ -353,6 +353,18 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_holders_have_32_hexadecimal_digits() {
+        let bytes = std::array::from_fn(|index| u8::try_from(index).expect("a small number"));
+        let key = ReplayKey::from_bytes(bytes);
+        assert_eq!(key.to_bytes(), bytes);
+        assert_eq!(key.to_hex(), "000102030405060708090a0b0c0d0e0f");
+        assert_eq!(format!("{key:?}"), "ReplayKey(..)");
+        let holder = Holder::new(NonZeroU128::MIN);
+        assert_eq!(holder.to_hex(), "00000000000000000000000000000001");
+        assert_eq!(format!("{holder:?}"), "Holder(00000000000000000000000000000001)");
+    }
+
+    #[test]
     fn an_optional_holder_needs_no_further_byte() {
         assert_eq!(size_of::<Option<Holder>>(), 16);
     }

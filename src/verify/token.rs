@@ -116,3 +116,28 @@ fn check_header(text: &[u8]) -> Result<(), VerifyError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_counted_for_long_tokens_only() {
+        let parse = |length: usize, keys: &dyn Fn() -> usize| {
+            let text = "a".repeat(length);
+            Token::parse(&text, keys).err()
+        };
+        let not_counted = || unreachable!("a short token");
+        let error = parse(MAX_LENGTH_FOR_MANY_KEYS, &not_counted);
+        assert!(matches!(error, Some(VerifyError::NotThreeSegments)), "{error:?}");
+        for (keys, limit) in
+            [(0, 8192), (16, 8192), (17, 7710), (32, 4096), (64, 2048), (1000, 2048)]
+        {
+            let error = parse(limit, &|| keys);
+            assert!(matches!(error, Some(VerifyError::NotThreeSegments)), "{keys}: {error:?}");
+            let error = parse(limit + 1, &|| keys);
+            let expected = VerifyError::TokenTooLong { length: limit + 1, limit };
+            assert_eq!(error, Some(expected), "{keys} keys");
+        }
+    }
+}

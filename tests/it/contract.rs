@@ -9,7 +9,7 @@ use std::{
     future::{Ready, ready},
     iter,
     marker::{PhantomData, PhantomPinned},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{
         Arc,
@@ -601,6 +601,38 @@ fn debug_of_the_layer_shows_its_configuration() {
             + "LambdaContext, Fn(..), Unchecked] } }], clock_tolerance: 0ns, body_limit: 3145728, "
             + "drain_limit: 65536, drain_timeout: 2s, replay_guard: None, .. } }"
     );
+}
+
+#[test]
+fn debug_of_service_and_future_shows_their_state() {
+    #[derive(Clone, Debug)]
+    struct Handler;
+    impl Service<Request<Full<Bytes>>> for Handler {
+        type Response = Response<String>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Response<String>, Infallible>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+    let mut service = layer().layer(Handler);
+    let shown = format!("{service:?}");
+    assert!(shown.starts_with("QStashVerify { inner: Handler, config: Config { "), "{shown}");
+
+    let mut guarded = layer().replay_guard(ReplayGuard::in_memory()).layer(Handler);
+    let mut valid = pin!(service.call(delivery(&current(), b"Hello", full(b"Hello"))));
+    let rejected = pin!(service.call(delivery(&unknown_key(), b"Hello", full(b"Hello"))));
+    let mut handled_once = pin!(guarded.call(delivery(&current(), b"Hello", full(b"Hello"))));
+    let shown = |state: &str| format!("ResponseFuture {{ state: {state:?}, .. }}");
+    assert_eq!(format!("{valid:?}"), shown("Reading"));
+    assert_eq!(format!("{rejected:?}"), shown("Rejecting"));
+    assert!(poll_once(&mut valid).is_pending());
+    assert_eq!(format!("{valid:?}"), shown("Calling"));
+    assert!(poll_once(&mut handled_once).is_pending());
+    assert_eq!(format!("{handled_once:?}"), shown("Guarded"));
 }
 
 #[test]

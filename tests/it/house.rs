@@ -175,12 +175,16 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
+/// Returns the files of `src/` but for those that have only tests.
 fn files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![source()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
+            if path.file_stem().is_some_and(|name| name == "tests") {
+                continue;
+            }
             if path.is_dir() { directories.push(path) } else { files.push(path) }
         }
     }

@@ -314,3 +314,32 @@ async fn a_stage_in_the_context_only_is_accepted() {
         assert_eq!(status(service, request).await, verdict, "{url} at {uri}");
     }
 }
+
+/// An empty path in a REST API's context is like a missing one: the path of the event is compared, so
+/// that a handler which routes by it sees no other than the URI's.
+#[tokio::test]
+async fn an_empty_context_path_does_not_hide_the_event_path() {
+    for (url, path, uri, verdict) in [
+        ("/hook", "/hook", "/hook", 200),
+        ("/hook", "/hook", "/prod/hook", 200),
+        ("/", "/", "/", 200),
+        ("/", "/admin", "/", 400),
+        ("/hook", "/admin", "/hook", 400),
+        ("/admin", "/admin", "/hook", 400),
+    ] {
+        let token = sign(&format!("https://hooks.example.com{url}"), b"Hello");
+        let call = Call { stage: "prod", path, signature: Some(&token), ..Call::to(DOMAIN) };
+        for context_path in [serde_json::Value::Null, "".into()] {
+            let mut event = call.rest_api();
+            event["requestContext"]["path"] = context_path;
+            let mut request = from_str(&event.to_string()).expect("an event");
+            *request.uri_mut() = uri.parse().expect("a URI");
+            let service = layer_for(PublicUrl::from_lambda_context()).layer(service_fn(
+                async |_: Request| Ok::<_, lambda_http::Error>(Response::new(String::new())),
+            ));
+            let context_path = &event["requestContext"]["path"];
+            let outcome = status(service, request).await;
+            assert_eq!(outcome, verdict, "{url}, {path}, {uri}, {context_path}");
+        }
+    }
+}

@@ -3,9 +3,8 @@
 use std::{
     error::Error,
     fmt::Debug,
-    io::Write,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,7 +19,6 @@ use tower_qstash::{
     Claims, MissingLayer, PublicUrl, QStashVerifyLayer, Rejection, Signer, SigningKeys,
     SigningKeysHandle, UnsignedDelivery, Verifier, non_retryable, retry_after,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{
     BASE, CURRENT_KEY, NEXT_KEY, URL,
@@ -28,7 +26,9 @@ use crate::support::{
     current,
     deliveries::{delivery, request},
     futures::poll_once,
-    keys, layer, layer_for, next, now,
+    keys, layer, layer_for,
+    log::Log,
+    next, now,
     responses::text,
     services::Bare,
     unknown_key,
@@ -260,66 +260,6 @@ async fn handlers_respond_non_retryable_or_retry_after() {
         .route("/hook", post(async || non_retryable::<axum::body::Body>("never").into_response()))
         .layer(layer());
     assert_eq!(status(&app, hello(&current())).await, 489);
-}
-
-/// Captures the log of this thread until it is dropped.
-pub(crate) struct Log {
-    text: Arc<Mutex<Vec<u8>>>,
-    _guard: tracing::subscriber::DefaultGuard,
-}
-
-#[derive(Clone)]
-struct Writer(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no test panicked").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Writer {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    pub(crate) fn capture() -> Self {
-        /// With a single subscriber in the process, tracing caches an event's interest from the
-        /// first thread that reaches it, which may run another test. A second one prevents that.
-        static SECOND: LazyLock<tracing::Dispatch> = LazyLock::new(|| {
-            let nowhere = tracing_subscriber::fmt().with_writer(std::io::sink);
-            tracing::Dispatch::new(nowhere.with_max_level(tracing::Level::TRACE).finish())
-        });
-        LazyLock::force(&SECOND);
-        let text = Arc::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .without_time()
-            .with_writer(Writer(Arc::clone(&text)))
-            .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.text.lock().expect("no test panicked").clone()).expect("UTF-8")
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.text()
-            .lines()
-            .filter(|line| line.contains("tower_qstash"))
-            .map(str::to_owned)
-            .collect()
-    }
 }
 
 #[tokio::test]

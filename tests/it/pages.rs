@@ -12,12 +12,13 @@ use tower::ServiceExt;
 use tower_qstash::{Claims, QStashVerifyLayer, ReplayGuard, Signer};
 
 use crate::{
-    operation::Log,
     scripted_store::ScriptedStore,
     support::{
         current,
         deliveries::{delivery, request},
-        layer, next, now, unknown_key,
+        layer,
+        log::Log,
+        next, now, unknown_key,
     },
 };
 

@@ -27,18 +27,19 @@ use serde_json::{Value, json};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use tower_qstash::{
-    Claims, MemoryStore, QStashVerifyLayer, Rejection, ReplayGuard, ReplayResponse, Reserve,
-    non_retryable, retry_after,
+    Claims, Lifetime, MemoryStore, QStashVerifyLayer, Rejection, ReplayGuard, ReplayKey,
+    ReplayResponse, ReplayStore, Reserve, non_retryable, retry_after,
 };
 
 use crate::{
-    operation::Log,
     scripted_store::ScriptedStore,
     support::{
         BASE, CURRENT_KEY, NOW, URL, current,
         deliveries::{request, token},
         futures::{expect_ready, poll_once, with_timeout},
-        layer, now,
+        layer,
+        log::Log,
+        now,
         responses::text,
         services::{Bare, Recorder},
     },
@@ -544,6 +545,26 @@ async fn nothing_prints_a_token_or_its_key() {
     ] {
         assert!(!printed.contains(&secret), "{secret} was printed");
     }
+}
+
+/// A flood must not fill the log as well.
+#[tokio::test]
+async fn forgotten_tokens_are_logged_at_powers_of_two() {
+    let log = Log::capture();
+    let store = MemoryStore::with_capacity(1);
+    let lifetime = Lifetime::new(now().into(), (now() + DAY).into());
+    for number in 0..10_u128 {
+        store.confirm(ReplayKey::from_bytes(number.to_be_bytes()), lifetime).await.unwrap();
+    }
+    assert_eq!(store.forgotten(), 9);
+    let expected = [1, 2, 4, 8].map(|forgotten| {
+        format!(
+            "WARN tower_qstash: the replay guard's memory is full: the token nearest its end was forgotten and \
+             could be used again; raise the capacity forgotten={forgotten}"
+        )
+    });
+    let lines = log.lines();
+    assert_eq!(lines.iter().map(|line| line.trim_start()).collect::<Vec<_>>(), expected);
 }
 
 /// A delivery of a message, with a token of its own.

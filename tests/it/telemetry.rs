@@ -18,10 +18,7 @@ use tower_http::trace::TraceLayer;
 use tower_qstash::{Claims, QStashVerifyLayer, Rejection, ReplayGuard, ReplayResponse, Signer};
 use tracing::{Span, field::Empty, info_span};
 
-use crate::{
-    operation::Log,
-    support::{BASE, current, layer, next, now, unknown_key},
-};
+use crate::support::{BASE, current, layer, log::Log, next, now, unknown_key};
 
 fn count<B>(response: Response<B>) -> Response<B> {
     let rejection = response.extensions().get().map(Rejection::code);

@@ -16,14 +16,13 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_http::timeout::TimeoutLayer;
 use tower_qstash::{Claims, QStashVerifyLayer, ReplayGuard};
 
-use crate::{
-    operation::Log,
-    support::{
-        BASE, current,
-        deliveries::{delivery, request},
-        futures::poll_once,
-        layer, now,
-    },
+use crate::support::{
+    BASE, current,
+    deliveries::{delivery, request},
+    futures::poll_once,
+    layer,
+    log::Log,
+    now,
 };
 
 fn app(layer: QStashVerifyLayer) -> Router {

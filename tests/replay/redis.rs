@@ -16,6 +16,7 @@ use tower_qstash::{
 use crate::{
     proxy::Proxy,
     server::{PATIENCE, Server, eventually, free_port},
+    support::log::Log,
 };
 
 const A: Holder = Holder::new(NonZeroU128::MIN);
@@ -245,6 +246,23 @@ async fn a_dead_connection_is_replaced() {
     }
     // The one that asks is counted, too.
     assert!(server.connections() > before + 1, "it connected anew");
+}
+
+#[tokio::test]
+async fn a_release_that_fails_in_the_background_is_logged() {
+    let log = Log::capture();
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let store = RedisStore::new(&url).unwrap().time_limit(Duration::from_millis(1));
+    Arc::new(store).release_in_background(key(1), A);
+    let start = Instant::now();
+    while log.lines().is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let [line] = &log.lines()[..] else { panic!("{}", log.text()) };
+    let expected = "ERROR tower_qstash: a token could not be released in the background, and stays in \
+                    flight until it expires error=";
+    assert!(line.starts_with(expected), "{line}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use tower_qstash::{PublicUrl, QStashVerifyLayer, Signer, SigningKeys};
 pub(crate) mod bodies;
 pub(crate) mod deliveries;
 pub(crate) mod futures;
+pub(crate) mod log;
 pub(crate) mod responses;
 pub(crate) mod services;
 

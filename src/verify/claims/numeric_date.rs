@@ -31,7 +31,7 @@ impl NumericDate {
     /// Returns the whole seconds since the epoch, rounded down. Saturates at the ends of `i64`.
     pub fn as_secs(self) -> i64 {
         let seconds = self.nanos.div_euclid(NANOS_PER_SECOND);
-        i64::try_from(seconds).unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
+        i64::try_from(seconds).unwrap_or(if seconds.is_negative() { i64::MIN } else { i64::MAX })
     }
 
     /// Creates a date from seconds since the epoch.
@@ -106,7 +106,7 @@ impl TryFrom<NumericDate> for SystemTime {
         let nanos =
             u32::try_from(magnitude % per_second).expect("less than a second's nanoseconds");
         let distance = Duration::new(seconds, nanos);
-        let time = match date.nanos < 0 {
+        let time = match date.nanos.is_negative() {
             true => UNIX_EPOCH.checked_sub(distance),
             false => UNIX_EPOCH.checked_add(distance),
         };
@@ -117,7 +117,7 @@ impl TryFrom<NumericDate> for SystemTime {
 /// Formats the seconds since the epoch, as they stand in a token.
 impl fmt::Display for NumericDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.nanos < 0 { "-" } else { "" };
+        let sign = if self.nanos.is_negative() { "-" } else { "" };
         let nanos = self.nanos.unsigned_abs();
         let per_second = NANOS_PER_SECOND.unsigned_abs();
         write!(f, "{sign}{}", nanos / per_second)?;
@@ -159,5 +159,7 @@ mod tests {
             let date = NumericDate::from_float(seconds);
             assert_eq!(SystemTime::try_from(date), Err(NumericDateOutOfRange));
         }
+        let text = NumericDateOutOfRange.to_string();
+        assert_eq!(text, "the date is outside the range of this system's clock");
     }
 }
