@@ -90,7 +90,7 @@ impl Crowd {
     pub(crate) async fn run(self, receiver: SocketAddr, forged: Arc<Forged>) -> Arc<Responses> {
         let mut silent = Vec::new();
         for number in 0..SILENT_CLIENTS {
-            let token = (number % 16 == 0).then(|| token(b"signed"));
+            let token = (number < SILENT_WITH_VALID_TOKEN).then(|| token(b"signed"));
             silent.push(start_and_stall(receiver, &forged, number, token).await.expect("sent"));
         }
         let responses = Arc::new(Responses::default());
