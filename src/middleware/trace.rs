@@ -1,4 +1,4 @@
-//! One event for each request, with the feature `tracing`. The crate docs list the fields.
+//! One event for each request, with the feature `tracing`. docs/operating.md lists the fields.
 
 use std::time::SystemTime;
 

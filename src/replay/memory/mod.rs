@@ -29,7 +29,8 @@ mod sync {
 /// warning, and could be used again. Only tokens with a valid signature take a place. Messages
 /// ([`remember_messages`](super::ReplayGuard::remember_messages)) have as many places of their own.
 ///
-/// An entry takes up to 80 bytes; an empty store takes almost none.
+/// An entry takes about 70 bytes in a full store of 100,000, and up to 93 in a smaller one; an empty store
+/// takes almost none.
 ///
 /// ```
 /// use std::sync::Arc;
