@@ -33,7 +33,8 @@ pub trait Forward<B>: sealed::Sealed {
 #[derive(Clone, Copy, Debug)]
 pub enum SameBody {}
 
-/// The inner service receives a `T`, whatever came in.
+/// The inner service receives a `T`, whatever came in:
+/// [`forward_as`](crate::QStashVerifyLayer::forward_as) chooses it.
 // Not `PhantomData<T>`, so that it has every auto trait.
 pub struct As<T>(PhantomData<fn() -> T>);
 

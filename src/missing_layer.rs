@@ -11,6 +11,15 @@ use crate::verify::Claims;
 ///
 /// As an axum rejection it responds with 500. `Router::layer` covers only the routes that were added
 /// before it.
+///
+/// ```
+/// use http::Request;
+/// use tower_qstash::Claims;
+///
+/// let unverified = Request::new("Hello");
+/// let error = Claims::from_request(&unverified).unwrap_err();
+/// assert_eq!(error.code(), "missing_layer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MissingLayer;

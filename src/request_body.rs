@@ -27,6 +27,10 @@ use http_body_util::{
 /// use tower_qstash::RequestBody;
 ///
 /// let body = Full::<Bytes>::from_bytes(Bytes::from_static(b"Hello World"));
+///
+/// // A body that is in memory anyway, which the layer need not take apart.
+/// let body = lambda_http::Body::from("Hello World");
+/// assert_eq!(body.as_bytes(), Some(&b"Hello World"[..]));
 /// ```
 ///
 /// The trait is sealed. The layer hashes the bytes that it reads and forwards a body built from

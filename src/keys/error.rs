@@ -5,7 +5,16 @@ use std::fmt;
 /// The error returned when a signing key can't be used.
 ///
 /// It names the argument or the environment variable, never the key. Its `Debug` is its `Display`,
-/// since that is what a `main` that returns it prints.
+/// since that is what a `main` that returns it prints. [Troubleshooting](crate::guides::troubleshooting)
+/// lists the causes.
+///
+/// ```
+/// use tower_qstash::SigningKeys;
+///
+/// let error = SigningKeys::new("sig_current", "").unwrap_err();
+/// assert_eq!(error.name(), "next");
+/// println!("{error}");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKeyError {
     pub(super) name: String,

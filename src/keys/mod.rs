@@ -105,7 +105,8 @@ impl SigningKeys {
     /// (`npx @upstash/qstash-cli dev`). Anyone can sign with them.
     ///
     /// They are labeled `development server user 1 current`, `development server user 1 next`, and so
-    /// on. [docs/development-server.md] goes from starting that server to the first delivery.
+    /// on. [The local development server](crate::guides::development_server) goes from starting that server
+    /// to the first delivery.
     ///
     /// ```
     /// use std::time::SystemTime;
@@ -118,8 +119,6 @@ impl SigningKeys {
     /// assert_eq!(claims.key_label(), "development server user 1 current");
     /// # Ok::<(), tower_qstash::VerifyError>(())
     /// ```
-    ///
-    /// [docs/development-server.md]: https://docs.rs/crate/tower-qstash/latest/source/docs/development-server.md
     pub fn dangerous_development_server() -> Self {
         let users = (1..).zip(rules::DEVELOPMENT_KEYS);
         let keys = users.flat_map(|(user, [current, next])| {

@@ -49,7 +49,9 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// let keys = SigningKeys::new("sig_current", "sig_next")?;
 /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
 ///     .clock_tolerance(Duration::from_secs(5))
-///     .body_limit(5 * 1024 * 1024);
+///     .body_limit(5 * 1024 * 1024)
+///     .drain_limit(256 * 1024)
+///     .log_query_values(true);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -111,6 +113,9 @@ impl<F> QStashVerifyLayer<F> {
     /// Use [`PublicUrl::within`] for another party's keys, as here. Without it, a
     /// [`PublicUrl::base`] of another domain accepts that party's deliveries at every path of this
     /// service, since the domain that a request came to is the client's word.
+    ///
+    /// A [`ReplayGuard`] is shared by all accounts of the layer, and the owner of a key can fill its store:
+    /// give each party [a layer and a guard of its own](crate::guides::replays#one-guard-for-each-party).
     pub fn also(self, keys: impl Into<SigningKeysHandle>, public_url: PublicUrl) -> Self {
         let account = Account { keys: keys.into(), public_url };
         self.with(|config| config.accounts.push(account))
@@ -174,6 +179,18 @@ impl<F> QStashVerifyLayer<F> {
     /// override it in tests.
     ///
     /// It is read only once a token's MAC is valid.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+    ///
+    /// // To deliver a captured token once more.
+    /// let captured_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    /// let keys = SigningKeys::new("sig_current", "sig_next")?;
+    /// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?)
+    ///     .clock(move || captured_at);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clock(self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         self.with(|config| config.clock = Arc::new(clock))
     }

@@ -13,10 +13,28 @@ use crate::{response, verify::VerifyError};
 /// is sent in the response: it names the rule that was broken and what to do about it, never an
 /// expected value, a key, a token or any of the body.
 ///
+/// ```
+/// use http::Response;
+/// use tower_qstash::Rejection;
+///
+/// // In an outer layer, with the metrics of your choice.
+/// fn count<B>(response: &Response<B>) {
+///     if let Some(rejection) = response.extensions().get::<Rejection>() {
+///         println!("rejected with {}: {}", rejection.status(), rejection.code());
+///     }
+/// }
+///
+/// let mut response = Rejection::MissingSignature.response();
+/// assert_eq!(response.status(), 400);
+/// response.extensions_mut().insert(Rejection::MissingSignature);
+/// count(&response);
+/// ```
+///
 /// # Codes
 ///
 /// [`code`](Self::code) is a short, stable name for metrics, and stands in the response's JSON beside
-/// the text: `{"error": "…", "code": "…"}`.
+/// the text: `{"error": "…", "code": "…"}`. [Troubleshooting](crate::guides::troubleshooting) says for
+/// each of them what to do.
 ///
 /// | code | status | what was wrong |
 /// |---|---|---|

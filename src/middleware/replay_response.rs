@@ -19,6 +19,20 @@ use crate::response;
 /// | [`AlreadyProcessed`](Self::AlreadyProcessed) | 200 `{"message":"already processed"}` | `already_processed` |
 /// | [`InFlight`](Self::InFlight) | 409, with `Retry-After` | `in_flight` |
 /// | [`StoreUnavailable`](Self::StoreUnavailable) | 503, without `Retry-After` | `store_unavailable` |
+///
+/// ```
+/// use http::Response;
+/// use tower_qstash::ReplayResponse;
+///
+/// // In an outer layer, with the metrics of your choice.
+/// fn count<B>(response: &Response<B>) {
+///     if let Some(guard) = response.extensions().get::<ReplayResponse>() {
+///         println!("the guard responded with {}: {}", guard.status(), guard.code());
+///     }
+/// }
+/// # count(&Response::new(()));
+/// assert_eq!(ReplayResponse::InFlight.status(), 409);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReplayResponse {

@@ -14,6 +14,19 @@ pin_project! {
     /// The body of a response: the inner service's, or that of a rejection.
     ///
     /// `Default` is an empty body, whatever the inner one is.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower_qstash::ResponseBody;
+    ///
+    /// // In a test, of the response that a service with the layer returned.
+    /// async fn text(response: Response<ResponseBody<Full<Bytes>>>) -> String {
+    ///     let Ok(body) = response.into_body().collect().await;
+    ///     String::from_utf8_lossy(&body.to_bytes()).into_owned()
+    /// }
+    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

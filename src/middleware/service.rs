@@ -24,6 +24,25 @@ use crate::forward::{Forward, SameBody};
 /// is another.
 ///
 /// It asks for no `Send`, and its future is `Send` if the inner service, its future and the body are.
+///
+/// ```
+/// use tower::Layer;
+/// use tower_qstash::{PublicUrl, QStashVerifyLayer, SigningKeys};
+///
+/// // A service of yours.
+/// struct Webhook {
+///     greeting: String,
+/// }
+///
+/// let keys = SigningKeys::new("sig_current", "sig_next")?;
+/// let layer = QStashVerifyLayer::new(keys, PublicUrl::base("https://api.example.com")?);
+/// let mut service = layer.layer(Webhook { greeting: "Hello".to_owned() });
+/// service.get_mut().greeting.push('!');
+/// assert_eq!(service.get_ref().greeting, "Hello!");
+/// let webhook = service.into_inner();
+/// # drop(webhook);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct QStashVerify<S, F = SameBody> {
     inner: S,
     config: Arc<Config>,

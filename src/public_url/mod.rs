@@ -181,7 +181,8 @@ impl PublicUrl {
     /// **Dangerous.** Accepts a message published to any URL.
     ///
     /// Anyone who receives one delivery of your account, at any endpoint, can replay it at this one
-    /// within its five minutes.
+    /// within its five minutes. Where anything in the request tells the URL, use
+    /// [`from_fn`](Self::from_fn).
     pub fn dangerous_unchecked() -> Self {
         Source::Unchecked.into()
     }

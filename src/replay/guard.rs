@@ -30,6 +30,9 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// The guard never loses a delivery. When in doubt, because its store can't be reached or the
 /// outcome of the first arrival is unknown, it makes QStash try again later.
 ///
+/// [Replays and repeats](crate::guides::replays) says what it does in each case, and how to choose
+/// among its settings.
+///
 /// # Which store
 ///
 /// | store | for | what it forgets |
@@ -101,7 +104,7 @@ impl ReplayGuard {
         Self::with(Store::Memory(store.into()))
     }
 
-    /// Creates a guard with a store of your own.
+    /// Creates a guard with a store of your own. [`ReplayStore`] has an example of one.
     #[cfg(feature = "replay-store")]
     pub fn new(store: impl ReplayStore) -> Self {
         Self::with(Store::Foreign(Arc::new(store)))
@@ -131,7 +134,8 @@ impl ReplayGuard {
     }
 
     /// Lets deliveries through while the store can't be reached, with a warning for each. By default
-    /// they get a 503 response, and QStash tries again later.
+    /// they get a 503 response, and QStash tries again later. [Replays and repeats](crate::guides::replays)
+    /// says what gets through then.
     pub fn open_when_down(self) -> Self {
         Self { open_when_down: true, ..self }
     }

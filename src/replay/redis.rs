@@ -58,7 +58,10 @@ const RELEASE: &str =
 /// use std::time::Duration;
 /// use tower_qstash::{RedisStore, ReplayGuard};
 ///
-/// let store = RedisStore::new("redis://localhost")?.time_limit(Duration::from_millis(500));
+/// let store = RedisStore::new("redis://localhost")?
+///     .time_limit(Duration::from_millis(500))
+///     .key_prefix("orders:")
+///     .refuse_older_tokens();
 /// let guard = ReplayGuard::new(store);
 /// # drop(guard);
 /// # Ok::<(), tower_qstash::InvalidRedisUrl>(())
@@ -405,6 +408,13 @@ fn choose_cryptography() {
 
 /// The error returned for a URL that names no Redis server. It doesn't show the URL, which may hold
 /// a password.
+///
+/// ```
+/// use tower_qstash::ReplayGuard;
+///
+/// let error = ReplayGuard::redis("http://localhost").unwrap_err();
+/// assert!(error.to_string().starts_with("the Redis URL is invalid"));
+/// ```
 #[derive(Debug)]
 pub struct InvalidRedisUrl {
     message: String,

@@ -260,6 +260,9 @@ impl fmt::Debug for Holder {
 /// assert_eq!(lifetime.now().as_secs(), 1_700_000_000);
 /// assert_eq!(lifetime.until().as_secs(), 1_700_000_360);
 /// assert_eq!(lifetime.remaining(), Duration::from_secs(360));
+///
+/// let lifetime = lifetime.with_issued_at(now.into());
+/// assert!(lifetime.issued_after((now - Duration::from_secs(1)).into()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {

@@ -39,6 +39,35 @@ use crate::delivery::{Attempt, Callback, FailureCallback};
 /// assert_eq!(response.status(), 200);
 /// # Ok(()) }
 /// ```
+///
+/// A failure callback with everything that QStash may send:
+///
+/// ```
+/// use std::time::SystemTime;
+/// use http::{HeaderValue, header::{CONTENT_TYPE, RETRY_AFTER}};
+/// use tower_qstash::CallbackBuilder;
+///
+/// let now = SystemTime::now();
+/// let failure = CallbackBuilder::new(503)
+///     .header(RETRY_AFTER, HeaderValue::from_static("60"))
+///     .body("out of paper")
+///     .retried(5)
+///     .max_retries(5)
+///     .source_message_id("msg_7")
+///     .source_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+///     .source_body(r#"{"page":7}"#)
+///     .url("https://api.example.com/print")
+///     .method("PUT")
+///     .url_group("printers", "second floor")
+///     .schedule_id("scd_7")
+///     .not_before(now)
+///     .created_at(now)
+///     .caller_ip([192, 0, 2, 7].into())
+///     .workflow_run("wfr_7", now)
+///     .build_failure("1725323658779-0");
+/// assert_eq!(failure.dlq_id(), Some("1725323658779-0"));
+/// assert_eq!(failure.endpoint_name(), Some("second floor"));
+/// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing until the callback is built"]
 pub struct CallbackBuilder {

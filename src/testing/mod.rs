@@ -114,12 +114,29 @@ impl Signer {
     }
 
     /// Signs any two texts as the header and the claims of a token, whether valid or not.
+    ///
+    /// ```
+    /// use std::time::UNIX_EPOCH;
+    /// use tower_qstash::{Signer, SigningKeys, Verifier, VerifyError};
+    ///
+    /// let signer = Signer::new("sig_current")?;
+    /// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
+    /// let verify = |token: &str| verifier.verify(token, "https://example.com/", b"", UNIX_EPOCH);
+    ///
+    /// let token = signer.sign_raw(br#"{"alg":"none"}"#, b"{}");
+    /// assert_eq!(verify(&token), Err(VerifyError::UnsupportedAlgorithm));
+    ///
+    /// let token = signer.sign_segments("eyJhbGciOiJIUzI1NiJ9.e30=");
+    /// assert!(matches!(verify(&token), Err(VerifyError::InvalidEncoding { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sign_raw(&self, header: &[u8], claims: &[u8]) -> String {
         let [header, claims] = [header, claims].map(|text| BASE64_URL_SAFE_NO_PAD.encode(text));
         self.sign_segments(&format!("{header}.{claims}"))
     }
 
     /// Appends the signature to a text, which should be two segments joined by a dot.
+    /// [`sign_raw`](Self::sign_raw) has an example.
     pub fn sign_segments(&self, message: &str) -> String {
         let tag = self.mac.clone().chain_update(message).finalize().into_bytes();
         format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
@@ -137,6 +154,12 @@ impl Signer {
 ///     .claim("exp", 1)
 ///     .without_claim("jti")
 ///     .token();
+/// let unsigned = signer
+///     .delivery("https://example.com/hook", b"", UNIX_EPOCH)
+///     .header("alg", "none")
+///     .request::<http_body_util::Full<bytes::Bytes>>()?;
+/// assert_eq!(unsigned.uri().path(), "/hook");
+/// assert!(unsigned.headers().contains_key("upstash-signature"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

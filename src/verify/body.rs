@@ -23,7 +23,8 @@ impl BodyVerifier {
         Self { claims, expected, hasher: Sha256::new() }
     }
 
-    /// Returns the label of the signing key that made the token's signature, such as `current`.
+    /// Returns the label of the signing key that made the token's signature, such as `current`. See
+    /// [`Claims::key_label`].
     pub fn key_label(&self) -> &str {
         self.claims.key_label()
     }

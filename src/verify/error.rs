@@ -8,7 +8,31 @@ use crate::url::RedactedUrl;
 /// The rule that a delivery broke.
 ///
 /// The text names the rule and what to do about it. It never contains the expected value, a key, a
-/// token or any of the body, so it may be logged and sent.
+/// token or any of the body, so it may be logged and sent. [Troubleshooting](crate::guides::troubleshooting)
+/// says for each [`code`](Self::code) what to do.
+///
+/// ```
+/// use std::time::UNIX_EPOCH;
+/// use tower_qstash::{Signer, SigningKeys, Verifier, VerifyError};
+///
+/// let url = "https://api.example.com/webhook";
+/// let token = Signer::new("sig_current")?.delivery(url, "Hello", UNIX_EPOCH).token();
+/// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
+///
+/// let error = verifier.verify(&token, url, b"Hallo", UNIX_EPOCH).unwrap_err();
+/// assert_eq!(error, VerifyError::BodyMismatch);
+/// assert_eq!(error.code(), "body_mismatch");
+///
+/// let elsewhere = "https://api.example.com/elsewhere";
+/// match verifier.verify(&token, elsewhere, b"Hello", UNIX_EPOCH) {
+///     Err(VerifyError::SubjectMismatch { subject, expected, .. }) => {
+///         assert_eq!(subject.to_string(), url);
+///         assert_eq!(expected[0].to_string(), elsewhere);
+///     }
+///     _ => unreachable!("the URL is another"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Design
 ///

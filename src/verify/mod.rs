@@ -76,6 +76,21 @@ impl Verifier {
     }
 
     /// Sets the clock skew to allow when checking `nbf` and `exp`. Defaults to zero.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use tower_qstash::{Signer, SigningKeys, Verifier};
+    ///
+    /// let url = "https://api.example.com/webhook";
+    /// let token = Signer::new("sig_current")?.delivery(url, "Hello", UNIX_EPOCH).token();
+    /// let late = UNIX_EPOCH + Duration::from_secs(302);
+    ///
+    /// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
+    /// assert!(verifier.verify(&token, url, b"Hello", late).is_err());
+    /// let verifier = verifier.clock_tolerance(Duration::from_secs(5));
+    /// assert!(verifier.verify(&token, url, b"Hello", late).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn clock_tolerance(mut self, tolerance: Duration) -> Self {
         self.clock_tolerance = tolerance;

@@ -1,5 +1,5 @@
 //! The house: which module may import which, what the pure modules must not know, and how public
-//! functions are documented.
+//! items are documented.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,6 +121,198 @@ fn summaries_begin_with_a_verb() {
     let total = verbs + others.len();
     assert!(verbs * 100 >= total * 75, "{verbs} of {total} begin with a verb: {others:#?}");
     println!("{verbs} of {total} summaries begin with a verb");
+}
+
+/// Each public item shows how it is used: with an example of its own or by a link to a guide or to an
+/// item that has one. A method may also stand in the example of its type, or of what its type links to.
+///
+/// tests/public-api.txt lists the items, and their documentation is read from the sources.
+#[test]
+fn public_items_have_an_example_or_a_link_to_one() {
+    let documented = documented();
+    let code = |item: &str| documented.get(item).map_or("", |docs| docs.code.as_str());
+    let links = |item: &str| documented.get(item).map_or(&[][..], |docs| docs.links.as_slice());
+    let has_example = |item: &str| {
+        let (owner, name) = item.split_once("::").unwrap_or(("", item));
+        let of_owner = links(owner).iter().map(|link| code(link)).chain([code(owner)]);
+        !code(item).is_empty() || of_owner.into_iter().any(|code| names_function(code, name))
+    };
+    let guides = fs::read_to_string(source().join("guides/mod.rs")).expect("the guides");
+    let is_guide = |link: &str| {
+        let name = link.strip_prefix("guides::");
+        name.is_some_and(|name| guides.contains(&format!("pub mod {name} {{")))
+    };
+
+    let items = public_items();
+    assert!(items.len() > 100, "{items:?}");
+    let mut missing = Vec::new();
+    for item in &items {
+        assert!(documented.contains_key(item), "{item} has no documentation in src/");
+        if !has_example(item) && !links(item).iter().any(|link| is_guide(link) || has_example(link))
+        {
+            missing.push(item);
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "add an example, or link to an item or guide that has one: {missing:#?}"
+    );
+}
+
+/// Returns whether the code calls or implements a function of this name.
+fn names_function(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        [".", "::", "fn "].iter().any(|prefix| before.ends_with(prefix))
+            && ["(", "::<"].iter().any(|suffix| after.starts_with(suffix))
+    })
+}
+
+/// What the documentation of an item holds.
+#[derive(Default)]
+struct Docs {
+    /// Its examples.
+    code: String,
+    /// The items and guides that it links to, without `crate::`.
+    links: Vec<String>,
+}
+
+/// Returns the names of the public types, traits, functions and methods: `Claims`, `Claims::subject`.
+/// Methods of implemented traits have their documentation elsewhere.
+fn public_items() -> BTreeSet<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public-api.txt");
+    let text = fs::read_to_string(file).expect("the public API");
+    let mut items = BTreeSet::new();
+    let mut implements_trait = false;
+    for line in text.lines().map(|line| line.trim_start_matches("#[non_exhaustive] ")) {
+        if line.starts_with("impl") {
+            implements_trait = line.contains(" for ");
+            continue;
+        }
+        let Some((is_function, _, path)) = declaration(line) else { continue };
+        implements_trait &= is_function;
+        let Some(path) = path.strip_prefix("tower_qstash::") else { continue };
+        let path = path_of(path);
+        if !(is_function && implements_trait && path.len() == 2) {
+            items.insert(path.join("::"));
+        }
+    }
+    items
+}
+
+/// Returns the names at the beginning of `QStashVerifyLayer<F>::also(self, …`.
+fn path_of(mut text: &str) -> Vec<String> {
+    let mut path = Vec::new();
+    loop {
+        let name = identifier(text);
+        text = &text[name.len()..];
+        // The parameters of a type, which have none of their own.
+        if text.starts_with('<') {
+            text = text.split_once('>').map_or("", |(_, rest)| rest);
+        }
+        path.push(name);
+        let Some(rest) = text.strip_prefix("::") else { return path };
+        text = rest;
+    }
+}
+
+/// Splits a declaration into whether it is that of a function, whether it is public, and what follows
+/// the keyword.
+fn declaration(line: &str) -> Option<(bool, bool, &str)> {
+    let public = line.strip_prefix("pub ");
+    let rest = public.unwrap_or(line);
+    let rest = rest.strip_prefix("async ").unwrap_or(rest);
+    let rest = rest.strip_prefix("const ").filter(|rest| rest.starts_with("fn ")).unwrap_or(rest);
+    let (keyword, rest) = rest.split_once(' ')?;
+    let is_function = keyword == "fn";
+    (is_function || ["enum", "struct", "trait"].contains(&keyword)).then_some((
+        is_function,
+        public.is_some(),
+        rest,
+    ))
+}
+
+/// Reads the documentation of the public items in src/.
+fn documented() -> BTreeMap<String, Docs> {
+    let mut items = BTreeMap::new();
+    for file in files() {
+        let text = fs::read_to_string(&file).expect("a source file");
+        // Whose methods follow; those of a macro have several owners.
+        let mut owners = Vec::new();
+        let mut in_trait = false;
+        let mut docs = Vec::new();
+        for line in text.lines() {
+            let (is_indented, line) = (line.starts_with(' '), line.trim_start());
+            if let Some(doc) = line.strip_prefix("///") {
+                docs.push(doc.trim_start());
+                continue;
+            }
+            if line.starts_with("impl") {
+                in_trait = false;
+                owners = owners_of(line);
+            }
+            if let Some((is_function, is_public, name)) = declaration(line) {
+                let name = identifier(name);
+                let is_method = is_function && is_indented;
+                if is_public || (is_method && in_trait) {
+                    let names = match is_method {
+                        true => owners.iter().map(|owner| format!("{owner}::{name}")).collect(),
+                        false => vec![name.clone()],
+                    };
+                    for name in names {
+                        let owner = name.split("::").next().unwrap_or_default();
+                        let read = read_docs(&docs, owner);
+                        // The first one: stand-ins without a feature come after.
+                        if !docs.is_empty() {
+                            items.entry(name).or_insert(read);
+                        }
+                    }
+                }
+                if !is_function {
+                    in_trait = is_public && line.contains("trait ");
+                    owners = vec![name];
+                }
+            }
+            if line.is_empty() || line.ends_with(['{', '}', ';']) {
+                docs.clear();
+            }
+        }
+    }
+    items
+}
+
+/// Returns the type whose methods an `impl` has, or none if it implements a trait.
+fn owners_of(line: &str) -> Vec<String> {
+    let rest = line.strip_prefix("impl").unwrap_or_default();
+    if line.contains(" for ") {
+        Vec::new()
+    } else if rest.trim_start().starts_with('$') {
+        ["Callback", "FailureCallback"].map(str::to_owned).to_vec()
+    } else {
+        // After the parameters: `impl<S, F> QStashVerify<S, F> {`.
+        vec![identifier(rest.strip_prefix('<').map_or(rest, |rest| {
+            rest.split_once("> ").map(|(_, owner)| owner).unwrap_or_default()
+        }))]
+    }
+}
+
+fn read_docs(docs: &[&str], owner: &str) -> Docs {
+    let mut read = Docs::default();
+    for (index, part) in docs.join("\n").split("```").enumerate() {
+        if index % 2 == 1 {
+            read.code += part;
+            continue;
+        }
+        // `[text](target)`, and [`target`].
+        let targets = part.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let named = part.split("[`").skip(1).filter_map(|rest| rest.split("`]").next());
+        for link in targets.chain(named) {
+            let link = link.split('#').next().unwrap_or_default();
+            let link = link.trim_start_matches("crate::").trim_start_matches("super::");
+            read.links.push(link.replace("Self", owner));
+        }
+    }
+    read
 }
 
 /// Returns each file's module, path, and code without comments and tests.

@@ -45,8 +45,47 @@ pub use self::error::CallbackError;
 ///     }"#,
 /// )?;
 /// assert!(callback.is_success() && callback.is_last_attempt());
+/// assert_eq!((callback.status(), callback.retried(), callback.max_retries()), (200, 1, 3));
 /// assert_eq!(callback.headers()["content-type"], "text/plain");
 /// assert_eq!(callback.body(), "Hello");
+/// # Ok::<(), tower_qstash::CallbackError>(())
+/// ```
+///
+/// It also says what was published, as far as QStash sends it:
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_qstash::Callback;
+///
+/// let callback = Callback::from_slice(
+///     br#"{
+///         "status": 204,
+///         "sourceMessageId": "msg_26hZCxZCuWyyTWPmSVBrNCtiJEj",
+///         "topicName": "images",
+///         "endpointName": "resize",
+///         "scheduleId": "scd_6vJwbxzNTg",
+///         "url": "https://api.example.com/resize",
+///         "method": "POST",
+///         "sourceHeader": {"Content-Type": ["application/json"]},
+///         "sourceBody": "eyJpbWFnZSI6N30=",
+///         "notBefore": 1701198458025,
+///         "createdAt": 1701198447054,
+///         "callerIP": "192.0.2.7"
+///     }"#,
+/// )?;
+/// assert_eq!(callback.source_message_id(), "msg_26hZCxZCuWyyTWPmSVBrNCtiJEj");
+/// assert_eq!(callback.url_group(), Some("images"));
+/// assert_eq!(callback.endpoint_name(), Some("resize"));
+/// assert_eq!(callback.schedule_id(), Some("scd_6vJwbxzNTg"));
+/// assert_eq!(callback.url(), "https://api.example.com/resize");
+/// assert_eq!(callback.method(), Some("POST"));
+/// assert_eq!(callback.source_headers()["content-type"], "application/json");
+/// assert_eq!(callback.source_body(), r#"{"image":7}"#);
+/// assert!(callback.created_at() < callback.not_before());
+/// assert_eq!(callback.created_at(), Some(UNIX_EPOCH + Duration::from_millis(1_701_198_447_054)));
+/// assert_eq!(callback.caller_ip(), Some([192, 0, 2, 7].into()));
+/// // For a test, the JSON again.
+/// assert_eq!(Callback::from_slice(&callback.to_vec())?, callback);
 /// # Ok::<(), tower_qstash::CallbackError>(())
 /// ```
 ///
@@ -85,10 +124,14 @@ pub struct Callback(Attempt);
 ///         "dlqId": "1725323658779-0",
 ///         "sourceMessageId": "msg_26hZCxZCuWyyTWPmSVBrNCtiJEj",
 ///         "url": "https://api.example.com/resize",
-///         "sourceBody": "eyJpbWFnZSI6N30="
+///         "sourceBody": "eyJpbWFnZSI6N30=",
+///         "workflowRunId": "wfr_5LWSBZWK",
+///         "workflowCreatedAt": 1725323610112
 ///     }"#,
 /// )?;
 /// assert_eq!(failure.dlq_id(), Some("1725323658779-0"));
+/// assert_eq!(failure.workflow_run_id(), Some("wfr_5LWSBZWK"));
+/// assert!(failure.workflow_created_at().is_some());
 /// assert_eq!(failure.source_body(), r#"{"image":7}"#);
 /// # Ok::<(), tower_qstash::CallbackError>(())
 /// ```

@@ -32,14 +32,18 @@ mod sync {
 /// An entry takes about 70 bytes in a full store of 100,000, and up to 93 in a smaller one; an empty store
 /// takes almost none.
 ///
+/// Give each party with signing keys of its own a guard of its own: the owner of a key can fill the
+/// store, and yours is then forgotten first ([Replays and repeats](crate::guides::replays#one-guard-for-each-party)).
+///
 /// ```
 /// use std::sync::Arc;
 /// use tower_qstash::{MemoryStore, ReplayGuard};
 ///
 /// let store = Arc::new(MemoryStore::with_capacity(1_000_000));
 /// let guard = ReplayGuard::in_memory_with(Arc::clone(&store));
-/// // Later, for a metric:
-/// assert_eq!(store.forgotten(), 0);
+/// assert!(store.is_empty());
+/// // Later, for metrics:
+/// assert_eq!((store.len(), store.forgotten()), (0, 0));
 /// # drop(guard);
 /// ```
 #[derive(Debug)]

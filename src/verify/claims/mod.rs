@@ -24,7 +24,30 @@ use crate::url::RedactedUrl;
 /// The claims of a verified delivery.
 ///
 /// A `Claims` can only be obtained by verifying a token and its body, so a function that takes one
-/// can't be called with an unverified delivery. The layer inserts it into the request's extensions.
+/// can't be called with an unverified delivery. The layer inserts it into the request's extensions:
+/// in axum, take it as an argument of the handler (feature `axum`); elsewhere, call
+/// [`from_request`](Self::from_request).
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_qstash::{Signer, SigningKeys, Verifier};
+///
+/// let url = "https://api.example.com/webhook";
+/// let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+/// let token = Signer::new("sig_next")?.delivery(url, "Hello", now).token();
+///
+/// let verifier = Verifier::new(SigningKeys::new("sig_current", "sig_next")?);
+/// let claims = verifier.verify(&token, url, b"Hello", now)?;
+/// assert_eq!(claims.subject(), url);
+/// assert_eq!(claims.jwt_id(), Some("jwt_6uZo7ULWr9MuezYSoTvxiYEKYHoB"));
+/// assert_eq!(claims.issued_at(), Some(now.into()));
+/// assert_eq!(claims.expires_at().as_secs(), 1_700_000_300);
+/// assert!(claims.not_before() < claims.issued_at());
+/// // The keys were rolled.
+/// assert_eq!(claims.key_label(), "next");
+/// assert!(claims.signed_with_next_key());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Design
 ///
