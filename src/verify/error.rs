@@ -39,6 +39,7 @@ use crate::url::RedactedUrl;
 /// One flat enum, not an opaque error with a kind: every variant is something else to do for the
 /// operator, and a test or a metric wants to match on it. It is `#[non_exhaustive]`, since QStash may
 /// come to sign more.
+// Where a new variant belongs: CONTRIBUTING.md, "To add a claim rule".
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyError {

@@ -1,5 +1,5 @@
-//! The house: which module may import which, what the pure modules must not know, and how public
-//! items are documented.
+//! The house: which module may import which, what the pure modules must not know, how public items are
+//! documented, and where an error belongs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -137,7 +137,7 @@ fn public_items_have_an_example_or_a_link_to_one() {
         let of_owner = links(owner).iter().map(|link| code(link)).chain([code(owner)]);
         !code(item).is_empty() || of_owner.into_iter().any(|code| names_function(code, name))
     };
-    let guides = fs::read_to_string(source().join("guides/mod.rs")).expect("the guides");
+    let guides = read("src/guides/mod.rs");
     let is_guide = |link: &str| {
         let name = link.strip_prefix("guides::");
         name.is_some_and(|name| guides.contains(&format!("pub mod {name} {{")))
@@ -180,8 +180,7 @@ struct Docs {
 /// Returns the names of the public types, traits, functions and methods: `Claims`, `Claims::subject`.
 /// Methods of implemented traits have their documentation elsewhere.
 fn public_items() -> BTreeSet<String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public-api.txt");
-    let text = fs::read_to_string(file).expect("the public API");
+    let text = read("tests/public-api.txt");
     let mut items = BTreeSet::new();
     let mut implements_trait = false;
     for line in text.lines().map(|line| line.trim_start_matches("#[non_exhaustive] ")) {
@@ -315,6 +314,76 @@ fn read_docs(docs: &[&str], owner: &str) -> Docs {
     read
 }
 
+/// The claims with a rule of their own, each with the error of a claim that breaks it. A new rule
+/// belongs here; CONTRIBUTING.md, "To add a claim rule", says where else.
+const CLAIM_RULES: [(&str, &str); 5] = [
+    ("iss", "IssuerMismatch"),
+    ("sub", "SubjectMismatch"),
+    ("nbf", "NotYetValid"),
+    ("exp", "Expired"),
+    ("body", "BodyMismatch"),
+];
+
+/// Neither the compiler nor another test notices where one of these places lacks an error.
+#[test]
+fn each_error_of_verification_is_tested_explained_and_documented() {
+    let errors = codes("src/verify/error.rs");
+    assert!(errors.len() >= 14, "{errors:?}");
+    let tests = read("tests/verify/core.rs");
+    let explain = read("examples/explain/rules.rs");
+    let oracle = read("fuzz/fuzz_targets/oracle.rs");
+    for (error, code) in &errors {
+        let variant = format!("VerifyError::{error}");
+        assert!(
+            tests.contains(&variant) || tests.contains(&format!("\"{code}")),
+            "add a test of {variant} to tests/verify/core.rs"
+        );
+        let rule = CLAIM_RULES.iter().find(|(_, of_rule)| of_rule == error);
+        let is_explained = match rule {
+            Some((claim, _)) => explain.contains(&format!("verify(\"{claim}\", ")),
+            None => explain.contains(&variant),
+        };
+        assert!(
+            is_explained,
+            "let examples/explain/rules.rs check {variant}, and if it is the rule of a claim, add it to \
+             CLAIM_RULES in this file"
+        );
+    }
+    for (claim, error) in CLAIM_RULES {
+        assert!(errors.contains_key(error), "{error} is no error");
+        assert!(
+            oracle.contains(&format!("claims.get(\"{claim}\")")),
+            "let fuzz/fuzz_targets/oracle.rs check {claim}"
+        );
+    }
+
+    let rejection = read("src/middleware/rejection.rs");
+    let guide = read("docs/troubleshooting.md");
+    let codes = errors.into_values().chain(codes("src/middleware/rejection.rs").into_values());
+    for code in codes {
+        assert!(
+            rejection.contains(&format!("/// | `{code}` | "))
+                && guide.contains(&format!("\n| `{code}` | ")),
+            "add {code} to the tables in src/middleware/rejection.rs and docs/troubleshooting.md, and to \
+             `rejections` in tests/it/contract.rs"
+        );
+    }
+}
+
+/// Returns the variants and their codes, from the function `code` of a file.
+fn codes(file: &str) -> BTreeMap<String, String> {
+    let text = read(file);
+    let (_, function) = text.split_once("pub fn code(").expect("a function `code`");
+    let (function, _) = function.split_once("\n    }\n").expect("its end");
+    let mut codes = BTreeMap::new();
+    for line in function.lines() {
+        let Some(code) = line.split('"').nth(1) else { continue };
+        let (_, variant) = line.split_once("Self::").unwrap_or_default();
+        codes.insert(identifier(variant), code.to_owned());
+    }
+    codes
+}
+
 /// Returns each file's module, path, and code without comments and tests.
 fn code() -> impl Iterator<Item = (String, PathBuf, String)> {
     files().into_iter().map(|file| {
@@ -363,8 +432,16 @@ fn identifier(text: &str) -> String {
     text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+    root().join("src")
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// Returns the files of `src/` but for those that have only tests.
