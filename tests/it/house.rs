@@ -384,6 +384,47 @@ fn codes(file: &str) -> BTreeMap<String, String> {
     codes
 }
 
+#[test]
+fn contributing_names_every_room_script_and_step() {
+    let page = read("CONTRIBUTING.md");
+    let names = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.map(|name| name.into_string().expect("ASCII")).collect::<BTreeSet<_>>()
+    };
+    for name in names("src") {
+        let name = if name.ends_with(".rs") { name } else { format!("{name}/") };
+        let has_line = page.lines().any(|line| line.starts_with(&format!("  {name} ")));
+        assert!(has_line, "give {name} a line in the house of CONTRIBUTING.md");
+    }
+    for script in names("scripts") {
+        assert!(page.contains(&format!("`scripts/{script}")), "CONTRIBUTING.md lacks {script}");
+    }
+    let check = read("scripts/check");
+    let steps = check.lines().filter_map(|line| line.trim_start().strip_prefix("step \""));
+    let steps: Vec<_> = steps.filter_map(|step| step.split([':', '"']).next()).collect();
+    assert!(steps.len() > 10, "{steps:?}");
+    for step in steps {
+        assert!(
+            page.contains(&format!("\n| {step} | ")),
+            "add the step \"{step}\" of scripts/check to the table in CONTRIBUTING.md"
+        );
+    }
+}
+
+#[test]
+fn workflow_checks_the_lowest_rust() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "));
+    let version = version.expect("rust-version").trim_matches('"');
+    let workflow = read(".github/workflows/check.yml");
+    for command in
+        [format!("rustup toolchain install {version} "), format!("cargo +{version} check ")]
+    {
+        assert!(workflow.contains(&command), ".github/workflows/check.yml: {command}");
+    }
+}
+
 /// Returns each file's module, path, and code without comments and tests.
 fn code() -> impl Iterator<Item = (String, PathBuf, String)> {
     files().into_iter().map(|file| {
