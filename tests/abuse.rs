@@ -87,7 +87,8 @@ async fn valid_deliveries_pass_an_outer_limit_despite_stalled_forgers() {
     const LIMIT: usize = SILENT_WITH_VALID_TOKEN + 12;
     let _alone = HEAP_IN_USE.lock().await;
     let handled = Handled::default();
-    let verify = layer().drain_timeout(Duration::from_millis(50));
+    // Long enough to discard the bodies of forgers that send all of it, whose connections go on.
+    let verify = layer().drain_timeout(Duration::from_millis(400));
     let limit = GlobalConcurrencyLimitLayer::new(LIMIT);
     let receiver = start(handled.router().layer(verify).layer(limit)).await;
 
