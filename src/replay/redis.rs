@@ -323,7 +323,7 @@ impl Link {
         {
             return Err(failure.clone().into());
         }
-        let number = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
+        let number = self.attempts.fetch_add(1, Ordering::AcqRel);
         #[cfg(feature = "redis-tls")]
         choose_cryptography();
         // The limits are ours: the crate's own would not count everything.
@@ -441,3 +441,40 @@ impl fmt::Display for InvalidRedisUrl {
 }
 
 impl Error for InvalidRedisUrl {}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use redis::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_the_connection_are_lost_connections() {
+        let io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
+        let other = |kind: ErrorKind| RedisError::from((kind, "a reply"));
+        for (error, expected) in [
+            (io(io::ErrorKind::BrokenPipe), true),
+            (io(io::ErrorKind::PermissionDenied), true),
+            (other(ErrorKind::Parse), true),
+            (other(ServerErrorKind::ReadOnly.into()), true),
+            (other(ServerErrorKind::BusyLoading.into()), false),
+            (other(ServerErrorKind::ResponseError.into()), false),
+            (other(ErrorKind::UnexpectedReturnType), false),
+        ] {
+            assert_eq!(is_lost(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_settings() {
+        let store = RedisStore::new("redis://:secret@localhost").expect("a valid URL");
+        let store = store.time_limit(Duration::from_secs(1)).key_prefix("orders:");
+        let expected = "RedisStore { key_prefix: \"orders:\", time_limit: 1s, \
+                        refuse_older_tokens: false, .. }";
+        assert_eq!(format!("{store:?}"), expected);
+        let expected = expected.replace("older_tokens: false", "older_tokens: true");
+        assert_eq!(format!("{:?}", store.refuse_older_tokens()), expected);
+    }
+}

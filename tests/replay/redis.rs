@@ -232,20 +232,39 @@ async fn a_silent_server_takes_no_longer_than_the_limit() {
 async fn a_dead_connection_is_replaced() {
     let Some(server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap();
-    while store.reserve(key(1), A, lifetime()).await.is_err() {}
+    // Each time it is found out anew.
+    for round in 0..2 {
+        while store.reserve(key(1), A, lifetime()).await.is_err() {}
+        let before = server.connections();
+        server.signal("-STOP");
+        let start = Instant::now();
+        // Longer than four limits of silence.
+        while start.elapsed() < Duration::from_secs(3) {
+            store.reserve(key(2), A, lifetime()).await.unwrap_err();
+        }
+        server.signal("-CONT");
+        while store.reserve(key(3), A, lifetime()).await.is_err() {
+            assert!(start.elapsed() < PATIENCE);
+        }
+        // The one that asks is counted, too.
+        assert!(server.connections() > before + 1, "it connected anew in round {round}");
+    }
+}
+
+/// A command that the server refuses says nothing about the connection.
+#[tokio::test]
+async fn an_error_of_the_server_keeps_the_connection() {
+    let Some(server) = Server::start() else { return };
+    let store = patient(&server);
+    assert_eq!(reserve(&store, 1, A).await, Reserved);
+    server.command(&format!("LPUSH qstash:token:{} x", key(2).to_hex()));
     let before = server.connections();
-    server.signal("-STOP");
-    let start = Instant::now();
-    // Longer than four limits of silence.
-    while start.elapsed() < Duration::from_secs(3) {
-        store.reserve(key(2), A, lifetime()).await.unwrap_err();
+    for _ in 0..3 {
+        let error = store.reserve(key(2), A, lifetime()).await.unwrap_err();
+        assert!(error.to_string().contains("WRONGTYPE"), "{error}");
     }
-    server.signal("-CONT");
-    while store.reserve(key(3), A, lifetime()).await.is_err() {
-        assert!(start.elapsed() < PATIENCE);
-    }
-    // The one that asks is counted, too.
-    assert!(server.connections() > before + 1, "it connected anew");
+    assert_eq!(reserve(&store, 3, A).await, Reserved);
+    assert_eq!(server.connections(), before + 1, "only the one that asks");
 }
 
 #[tokio::test]

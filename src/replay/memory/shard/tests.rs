@@ -186,3 +186,15 @@ fn no_two_holders_of_a_shard_are_the_same() {
     let holders: Vec<_> = (0..4).map(|_| shard.next_holder().get()).collect();
     assert_eq!(holders, [1, 2, 3, 4]);
 }
+
+/// Or every search would walk through half of the index.
+#[test]
+fn entries_are_near_their_home() {
+    let mut shard = Shard::default();
+    for key in 0..10_000 {
+        shard.set(key, None, 100, 0, 10_000);
+    }
+    let places = (0..shard.index.len()).filter(|&place| shard.index[place].slot != NONE);
+    let distances = places.map(|place| shard.distance(shard.home(shard.index[place].tag), place));
+    assert!(distances.sum::<usize>() < 10_000 * 8);
+}
