@@ -467,6 +467,16 @@ mod tests {
         }
     }
 
+    /// Nothing else in this process does, so that it would be missing where rustls can't choose.
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn the_cryptography_is_chosen_once() {
+        assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+        choose_cryptography();
+        choose_cryptography();
+        assert!(rustls::crypto::CryptoProvider::get_default().is_some());
+    }
+
     #[test]
     fn debug_shows_the_settings() {
         let store = RedisStore::new("redis://:secret@localhost").expect("a valid URL");
