@@ -22,9 +22,9 @@
 //! Response<ResponseBody<_>>
 //! ```
 //!
-//! `layer.rs` is where it is configured, `time.rs` is its clock and timer, and `trace.rs` is what it logs
-//! on the way. Whatever else a
-//! request meets lives in the other modules of the crate, none of which imports from here.
+//! `layer.rs` is where it is configured, `time.rs` has its clock and timer, and `trace.rs` has what it
+//! logs on the way. Whatever else a request meets lives in the other modules of the crate, none of which
+//! imports from here.
 
 mod body_buffer;
 mod config;

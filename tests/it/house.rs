@@ -4,8 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
+
+use crate::repository::{read, root, rust_files};
 
 /// Each module of `src/`, and the modules that it may import. Arrows point down: none of them is
 /// imported by a module above it.
@@ -97,7 +99,7 @@ fn pure_modules_know_no_http_no_tower_no_clock() {
 fn summaries_begin_with_a_verb() {
     let (mut verbs, mut others) = (0, Vec::new());
     for file in files() {
-        let text = fs::read_to_string(&file).expect("a source file");
+        let text = read(&file);
         let mut summary = None;
         for line in text.lines().map(str::trim_start) {
             if let Some(doc) = line.strip_prefix("/// ") {
@@ -235,7 +237,7 @@ fn declaration(line: &str) -> Option<(bool, bool, &str)> {
 fn documented() -> BTreeMap<String, Docs> {
     let mut items = BTreeMap::new();
     for file in files() {
-        let text = fs::read_to_string(&file).expect("a source file");
+        let text = read(&file);
         // Whose methods follow; those of a macro have several owners.
         let mut owners = Vec::new();
         let mut in_trait = false;
@@ -431,7 +433,7 @@ fn code() -> impl Iterator<Item = (String, PathBuf, String)> {
         let in_src = file.strip_prefix(source()).expect("a file of src/");
         let first = in_src.iter().next().expect("a name").to_str().expect("ASCII");
         let module = first.trim_end_matches(".rs").to_owned();
-        let text = fs::read_to_string(&file).expect("a source file");
+        let text = read(&file);
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         (module, file.clone(), code.collect::<Vec<_>>().join("\n"))
@@ -473,31 +475,14 @@ fn identifier(text: &str) -> String {
     text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn source() -> PathBuf {
     root().join("src")
 }
 
-fn read(file: &str) -> String {
-    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
-}
-
 /// Returns the files of `src/` but for those that have only tests.
 fn files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut directories = vec![source()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.file_stem().is_some_and(|name| name == "tests") {
-                continue;
-            }
-            if path.is_dir() { directories.push(path) } else { files.push(path) }
-        }
-    }
+    let mut files = rust_files("src");
+    files.retain(|file| !file.with_extension("").iter().any(|name| name == "tests"));
     assert!(files.len() > 20, "the sources were found");
     files
 }

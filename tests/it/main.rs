@@ -17,6 +17,7 @@ mod process;
 mod public_url;
 mod replay;
 mod replay_states;
+mod repository;
 mod rotation;
 mod scripted_store;
 mod service;

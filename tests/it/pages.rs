@@ -1,10 +1,6 @@
 //! The guides say what is so: events and their fields, settings, features, names of tests and files.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use axum::{Router, body::Body, routing::post};
 use http::Request;
@@ -12,6 +8,7 @@ use tower::ServiceExt;
 use tower_qstash::{Claims, QStashVerifyLayer, ReplayGuard, Signer};
 
 use crate::{
+    repository::{read, root, rust_files},
     scripted_store::ScriptedStore,
     support::{
         current,
@@ -119,7 +116,7 @@ async fn tables_list_the_fields_of_each_event() {
 /// Each begins an event of src/, after its line breaks are joined.
 #[test]
 fn messages_of_other_events_are_in_the_source() {
-    let source: String = files("src").iter().map(|file| read(file)).collect();
+    let source: String = rust_files("src").iter().map(read).collect();
     let lines = OPERATING.lines().skip_while(|line| !line.starts_with("| level |"));
     let rows: Vec<_> = lines.skip(2).take_while(|line| line.starts_with('|')).collect();
     assert_eq!(rows.len(), 6);
@@ -131,7 +128,7 @@ fn messages_of_other_events_are_in_the_source() {
 
 #[test]
 fn settings_are_the_methods_of_the_layer() {
-    let source = read(&root().join("src/middleware/layer.rs"));
+    let source = read("src/middleware/layer.rs");
     let names = source.lines().filter_map(|line| line.strip_prefix("    pub fn "));
     let names = names.filter(|signature| !signature.starts_with("new("));
     let mut methods: BTreeSet<_> = names
@@ -147,7 +144,7 @@ fn settings_are_the_methods_of_the_layer() {
 /// The guide repeats the table of `body_limit`.
 #[test]
 fn plans_are_those_of_the_api_documentation() {
-    let source = read(&root().join("src/middleware/layer.rs"));
+    let source = read("src/middleware/layer.rs");
     let lines = OPERATING.lines().skip_while(|line| !line.starts_with("| plan |"));
     let rows: Vec<_> = lines.take_while(|line| line.starts_with('|')).collect();
     assert_eq!(rows.len(), 5);
@@ -158,7 +155,7 @@ fn plans_are_those_of_the_api_documentation() {
 
 #[test]
 fn features_are_those_of_the_manifest() {
-    let manifest = read(&root().join("Cargo.toml"));
+    let manifest = read("Cargo.toml");
     let section = manifest.split("\n[features]\n").nth(1).expect("the section");
     let section = section.split("\n[").next().unwrap_or_default();
     let names = section.lines().filter(|line| !line.starts_with('#'));
@@ -178,8 +175,7 @@ fn first_cells(header: &str) -> BTreeSet<String> {
 /// A name with three words or more in code font is a test, unless it is a code or a field.
 #[test]
 fn threat_model_names_tests_that_exist() {
-    let tests: String =
-        ["tests", "src"].iter().flat_map(|root| files(root)).map(|f| read(&f)).collect();
+    let tests: String = ["tests", "src"].into_iter().flat_map(rust_files).map(read).collect();
     let is_test = |name: &&str| {
         name.matches('_').count() >= 2
             && name
@@ -196,7 +192,7 @@ fn threat_model_names_tests_that_exist() {
 #[test]
 fn guides_name_files_that_exist() {
     let mut named = BTreeSet::new();
-    for page in [OPERATING, THREAT_MODEL, PERFORMANCE, &read(&root().join("SECURITY.md"))] {
+    for page in [OPERATING, THREAT_MODEL, PERFORMANCE, &read("SECURITY.md")] {
         let folders = ["benches/", "conformance/", "docs/", "examples/", "scripts/", "tests/"];
         for name in in_code_font(page) {
             // A command has arguments.
@@ -214,29 +210,4 @@ fn guides_name_files_that_exist() {
 fn in_code_font(page: &str) -> impl Iterator<Item = &str> {
     let prose = page.split("```").step_by(2);
     prose.flat_map(|text| text.split('`').skip(1).step_by(2))
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
-}
-
-fn read(file: &Path) -> String {
-    fs::read_to_string(file).expect("a text file")
-}
-
-/// Returns the Rust files of a folder.
-fn files(folder: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    files
 }

@@ -81,8 +81,9 @@ impl Attempt {
 /// Returns `None` where the platform can't represent the time.
 pub(super) fn time(millis: i64) -> Option<SystemTime> {
     let distance = Duration::from_millis(millis.unsigned_abs());
-    match millis.is_negative() {
-        true => UNIX_EPOCH.checked_sub(distance),
-        false => UNIX_EPOCH.checked_add(distance),
+    if millis.is_negative() {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
     }
 }
