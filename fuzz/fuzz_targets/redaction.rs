@@ -15,7 +15,9 @@ static SIGNER: LazyLock<Signer> =
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    if text.len() > 600 {
+    // JSON escapes a control character with six, and the value is in the URL twice: so the token stays
+    // below its limit of 8 KiB.
+    if text.len() > 400 {
         return;
     }
     let once = redacted(&text).to_string();
