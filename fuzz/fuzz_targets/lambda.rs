@@ -35,6 +35,10 @@ fuzz_target!(|data: &[u8]| {
     let mut parts = text.split('|');
     let mut part = || parts.next().unwrap_or_default();
     let [domain, target] = [part(), part()];
+    // Otherwise the domain would go on in it, such as with a port.
+    if !target.is_empty() && !target.starts_with(['/', '?', '#']) {
+        return;
+    }
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let mut or_path = || Some(part()).filter(|text| !text.is_empty()).unwrap_or(path);
     let [uri, raw_path, context_path] = [or_path(), or_path(), or_path()];
